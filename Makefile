@@ -1,0 +1,83 @@
+# Millrace. `make help` lists the targets; README.md tells what to type first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+GROUPS := airflow spark ingest embedded tools test bench
+
+# The main job's settings: make run FROM=2013-02-01 DAYS=28 PACE=3600 RESUME=1
+FROM ?= 2013-01-01
+DAYS ?= 31
+PACE ?= 0
+RESUME ?=
+RUN_ARGUMENTS = --from '$(FROM)' --days '$(DAYS)' --pace '$(PACE)' $(if $(RESUME),--resume)
+
+# The pods' and the apps' libraries are imported from where they live; nothing is installed twice.
+export PYTHONPATH := $(CURDIR):$(CURDIR)/dags:$(CURDIR)/spark-apps
+MILLRACE = $(BIN)/python -m embedded
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run up down status logs clean test test-unit lint format bench lock
+
+help: ## List the targets
+	@echo "Millrace: a streaming platform for Kubernetes. On this machine, with no cluster:"
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Settings of run: FROM=2013-01-01 DAYS=31 PACE=0 (as fast as possible; N = N times real time) RESUME=1"
+	@echo "Ports: KAFKA_PORT=19092 AIRFLOW_PORT=8080    State: MILLRACE_HOME=.millrace"
+
+setup: $(VENV)/.synced ## Make the Python environment and fetch Kafka's and Spark's jars (run and test do this themselves)
+	@$(MILLRACE) setup
+
+$(VENV)/.synced: requirements/all.lock requirements/tools.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	  echo "Millrace needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true): install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making the Python environment in $(VENV) (about 1.5 GB, well under a minute once downloaded)"
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install the package python3-venv, then try again" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/all.lock
+	@touch $@
+
+run: $(VENV)/.synced ## Bring everything up, run the main job, show its result, take everything down
+	@$(MILLRACE) run $(RUN_ARGUMENTS)
+
+up: $(VENV)/.synced ## Bring Kafka and Airflow up and keep them running
+	@$(MILLRACE) up
+
+down: $(VENV)/.synced ## Stop what `make up` started
+	@$(MILLRACE) down
+
+status: $(VENV)/.synced ## Say what runs, where, and where its logs are
+	@$(MILLRACE) status
+
+logs: $(VENV)/.synced ## Show the logs: make logs NAME=kafka FOLLOW=1
+	@$(MILLRACE) logs $(NAME) $(if $(FOLLOW),--follow)
+
+clean: $(VENV)/.synced ## Remove what the runs made (lists it and asks first; YES=1 does not ask)
+	@$(MILLRACE) clean $(if $(YES),--yes)
+
+test: $(VENV)/.synced ## Run every test that needs no cluster
+	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+test-unit: $(VENV)/.synced ## Run the fast tests only (under a minute)
+	@$(BIN)/python -m pytest -m "not embedded" $(PYTEST_ARGUMENTS)
+
+lint: $(VENV)/.synced ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.synced ## Rewrite the sources in the house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.synced ## Measure speed, latency and memory; writes benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks $(BENCH_ARGUMENTS)
+
+lock: ## Compile pyproject's groups into requirements/*.lock (needs the environment; UPGRADE=1 takes newer versions)
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  $(if $(UPGRADE),--upgrade) $(foreach group,$(GROUPS),--group $(group)) --output-file requirements/all.lock
+	@for group in $(GROUPS); do \
+	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	    --constraint requirements/all.lock --group $$group --output-file requirements/$$group.lock || exit 1; done
+	@echo "requirements/*.lock are up to date; commit them together with pyproject.toml"
