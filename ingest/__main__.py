@@ -1,0 +1,278 @@
+"""The command line of the feeds: `python -m ingest --help`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ingest import compatibility, contracts, logs, replay, simulate
+from ingest.errors import BadInputError, IngestError
+from ingest.flights import DateRange
+from ingest.kafka import ProducerSettings
+from ingest.progress import Metrics, Progress, write_status
+from ingest.sender import StopRequest
+
+Command = Callable[[argparse.Namespace, StopRequest], dict[str, Any]]
+
+_EXIT = """
+exit status: 0 complete; 1 it failed while running (start it again); 2 it can't be done as asked;
+130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent.
+Logs go to standard error as JSON, one line a second says how far it is; the last line of standard output is
+the summary.
+"""
+_REPLAY = """examples:
+  # one month as fast as possible into the topic `events`
+  python -m ingest replay --bootstrap-servers 127.0.0.1:9092 --from 2013-01-01 --days 31
+  # one day at 3600 times its own pace: 24 s
+  python -m ingest replay --from 2013-01-01 --days 1 --pace 3600
+
+Started again with the same range it continues exactly where the topic ends, without a duplicate and without
+a gap, however it was interrupted. A topic that holds another range is refused. One heartbeat per partition
+ends the range; its event time lies --close-after-minutes after the last event, so that the last windows
+close.
+"""
+_SIMULATE = """examples:
+  # 1000 messages per second, until Ctrl-C
+  python -m ingest {command} --rate 1000
+  # the same 60,000 messages each time, without waiting
+  python -m ingest {command} --rate 1000 --seconds 60 --seed 7 --fast
+  # as a live feed
+  python -m ingest {command} --rate 50 --start-time now
+
+The same seed, rate and start time give the same bytes.
+"""
+_CONTRACTS = """Checks contracts/ against the rules of contracts/README.md: versions without a gap, each
+compatible with the one before, and no released version changed. Prints one line for each problem; exit
+status 1 if there is any.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m ingest",
+        description="Feeds into Kafka. Each command has its own --help with examples.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+
+    one = _feed(commands, "replay", "send recorded flights of 2013, exactly once each", _REPLAY, "events")
+    one.add_argument(
+        "--from",
+        dest="first",
+        type=_date,
+        default=date(2013, 1, 1),
+        metavar="DATE",
+        help="first date (default 2013-01-01)",
+    )
+    one.add_argument("--days", type=int, default=31, help="number of days (default 31; 365 is the whole year)")
+    one.add_argument(
+        "--pace",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="N times real time; 0, the default, is as fast as possible",
+    )
+    one.add_argument(
+        "--close-after-minutes",
+        type=int,
+        default=10,
+        metavar="N",
+        help="from the last event to the heartbeats (default 10)",
+    )
+    one.set_defaults(run=_replay)
+
+    for name, topic, help_text, run in (
+        ("simulate-events", "events", "send simulated flights at a set rate", _simulate_events),
+        ("simulate-market", "market-data", "send simulated trades at a set rate", _simulate_market),
+    ):
+        one = _feed(commands, name, help_text, _SIMULATE.format(command=name), topic)
+        one.add_argument("--rate", type=float, default=100.0, help="messages per second (default 100)")
+        length = one.add_mutually_exclusive_group()
+        length.add_argument("--count", type=int, help="number of messages (default: until stopped)")
+        length.add_argument("--seconds", type=float, help="seconds of event time, instead of --count")
+        one.add_argument("--seed", type=int, default=1, help="the same seed gives the same messages (default 1)")
+        one.add_argument(
+            "--start-time",
+            type=_instant,
+            default=_instant("2024-01-01T00:00:00Z"),
+            metavar="INSTANT",
+            help="event time of the first message, such as 2024-01-01T00:00:00Z (the default), or `now`",
+        )
+        one.add_argument("--fast", action="store_true", help="don't wait for real time")
+        one.set_defaults(run=run)
+
+    check = commands.add_parser(
+        "contracts",
+        help="check the message contracts",
+        description=_CONTRACTS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("--release", action="store_true", help="record new versions as released")
+    check.set_defaults(run=None)
+    return top
+
+
+def _feed(commands: Any, name: str, help_text: str, examples: str, topic: str) -> argparse.ArgumentParser:
+    one = commands.add_parser(
+        name,
+        help=help_text,
+        description=f"{help_text.capitalize()}.",
+        epilog=examples + _EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    one.add_argument(
+        "--bootstrap-servers",
+        default=os.environ.get("KAFKA_BOOTSTRAP_SERVERS"),
+        metavar="HOST:PORT,...",
+        help="Kafka brokers (default: the environment variable KAFKA_BOOTSTRAP_SERVERS)",
+    )
+    one.add_argument("--topic", default=topic, help=f"default {topic}")
+    one.add_argument(
+        "--linger-ms",
+        type=int,
+        default=ProducerSettings.linger_ms,
+        metavar="MS",
+        help=f"how long a batch waits to fill (default {ProducerSettings.linger_ms})",
+    )
+    one.add_argument(
+        "--connect-timeout",
+        type=int,
+        default=ProducerSettings.connect_timeout_seconds,
+        metavar="SECONDS",
+        help="how long to wait for a first answer (default 15)",
+    )
+    one.add_argument(
+        "--delivery-timeout",
+        type=int,
+        default=ProducerSettings.delivery_timeout_seconds,
+        metavar="SECONDS",
+        help="how long to outlast a broker that is away (default 600)",
+    )
+    one.add_argument("--status-file", type=Path, metavar="PATH", help="write the summary to this file as well")
+    one.add_argument("--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics on this port")
+    return one
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a date such as 2013-01-31") from None
+
+
+def _instant(text: str) -> float:
+    try:
+        moment = datetime.now(UTC) if text == "now" else datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't an instant such as 2024-01-01T00:00:00Z") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), 3)
+
+
+def _producer(arguments: argparse.Namespace) -> ProducerSettings:
+    if not arguments.bootstrap_servers:
+        raise BadInputError("no Kafka broker is given: set KAFKA_BOOTSTRAP_SERVERS or --bootstrap-servers (HOST:PORT).")
+    return ProducerSettings(
+        arguments.bootstrap_servers,
+        linger_ms=arguments.linger_ms,
+        connect_timeout_seconds=arguments.connect_timeout,
+        delivery_timeout_seconds=arguments.delivery_timeout,
+    )
+
+
+def _progress(arguments: argparse.Namespace) -> Progress:
+    metrics = Metrics()
+    if arguments.metrics_port is not None:
+        metrics.serve(arguments.metrics_port)
+    return Progress(arguments.command, arguments.topic, metrics)
+
+
+def _replay(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
+    settings = replay.ReplaySettings(
+        producer=_producer(arguments),
+        dates=DateRange(arguments.first, arguments.days),
+        topic=arguments.topic,
+        pace=arguments.pace,
+        close_after_minutes=arguments.close_after_minutes,
+    )
+    return replay.replay(settings, stop, _progress(arguments))
+
+
+def _simulate_events(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
+    return _simulate(simulate.events, "events", arguments, stop)
+
+
+def _simulate_market(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
+    return _simulate(simulate.market, "market-data", arguments, stop)
+
+
+def _simulate(feed: simulate.Feed, contract: str, arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
+    count = arguments.count if arguments.seconds is None else round(arguments.seconds * arguments.rate)
+    settings = simulate.SimulationSettings(
+        seed=arguments.seed,
+        rate=arguments.rate,
+        count=count or 0,
+        start_time=arguments.start_time,
+        fast=arguments.fast,
+    )
+    producer = _producer(arguments)
+    progress = _progress(arguments)
+    return simulate.simulate(
+        feed,
+        contracts.load(contract),
+        arguments.topic,
+        settings,
+        producer=producer,
+        stop=stop,
+        progress=progress,
+    )
+
+
+def _contracts(release: bool) -> int:
+    root = contracts.contracts_root()
+    if release:
+        print("\n".join(compatibility.release(root)) or "Nothing new to release.")
+        return 0
+    problems = compatibility.problems_of(root)
+    print("\n".join(problems) or "The contracts keep their rules.")
+    return 1 if problems else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    arguments = parser().parse_args(argv)
+    logs.configure()
+    stop = StopRequest()
+    try:
+        if arguments.run is None:
+            return _contracts(arguments.release)
+        if arguments.status_file is not None and not arguments.status_file.absolute().parent.is_dir():
+            raise BadInputError(
+                f"the folder of the status file {arguments.status_file} doesn't exist: create it first."
+            )
+        stop.install()
+        summary = arguments.run(arguments, stop)
+        print(orjson.dumps(summary, option=orjson.OPT_NON_STR_KEYS).decode(), flush=True)
+        if arguments.status_file is not None:
+            write_status(arguments.status_file, summary)
+    except BadInputError as error:
+        print(f"ingest {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except (IngestError, contracts.ContractError) as error:
+        print(f"ingest {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    if stop.signal is not None and summary["state"] == "stopped":
+        print(
+            f"ingest {arguments.command}: stopped by signal {stop.signal}; start it again to continue.",
+            file=sys.stderr,
+        )
+        return 128 + stop.signal
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
