@@ -1,0 +1,9 @@
+"""The one base class of every error that a user can do something about."""
+
+
+class MillraceError(Exception):
+    """A failure that one sentence explains: what happened, where, and what to do about it."""
+
+
+class OwnedByAnotherError(MillraceError):
+    """The application or job belongs to another run, so this run must leave it alone."""

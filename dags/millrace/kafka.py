@@ -1,0 +1,236 @@
+"""Kafka's side of a pipeline: is the broker there, which topics exist, and how far do they reach.
+
+Clients are configured by the Airflow connection `kafka_default` (its extra holds librdkafka's settings).
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from millrace.errors import MillraceError
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient
+
+CONNECTION_ID = "kafka_default"
+REQUEST_TIMEOUT = 15.0
+"""Seconds for one request to the broker."""
+DELETION_TIMEOUT = 60.0
+"""Seconds for a deleted topic to be gone."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as contracts/topics.yaml describes it."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+def connection_config(connection_id: str = CONNECTION_ID) -> dict[str, Any]:
+    """Return librdkafka's settings from an Airflow connection.
+
+    Raises MillraceError if the connection doesn't exist or names no broker.
+    """
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    variable = f"AIRFLOW_CONN_{connection_id.upper()}"
+    hint = f'add it with extra {{"bootstrap.servers": "host:port"}}, or set {variable}.'
+    try:
+        config = Connection.get(connection_id).extra_dejson
+    except AirflowNotFoundException as error:
+        raise MillraceError(
+            f"There is no Airflow connection `{connection_id}` to say where Kafka is: {hint}"
+        ) from error
+    if not config.get("bootstrap.servers"):
+        raise MillraceError(f"The Airflow connection `{connection_id}` names no broker: {hint}")
+    return {**config, "logger": log}
+
+
+def load_topics(path: Path) -> dict[str, TopicSpec]:
+    """Read contracts/topics.yaml.
+
+    Raises MillraceError if it can't be read or a topic lacks a number of partitions.
+    """
+    try:
+        topics = yaml.safe_load(path.read_text())["topics"]
+        return {
+            name: TopicSpec(
+                name=name,
+                partitions=int(topic["partitions"]),
+                config={key: str(value) for key, value in (topic.get("config") or {}).items()},
+            )
+            for name, topic in topics.items()
+        }
+    except OSError as error:
+        raise MillraceError(f"Cannot read the topics in {path}: {error.strerror}; check the path.") from error
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        detail = " ".join(str(error).split())
+        raise MillraceError(
+            f"{path} does not describe topics ({type(error).__name__}: {detail}): correct it."
+        ) from error
+
+
+def admin_client(config: Mapping[str, Any]) -> "AdminClient":
+    """Return an admin client."""
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient(dict(config))
+
+
+def check_broker(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cluster's id and brokers. Raises MillraceError if no broker answers."""
+    from confluent_kafka import KafkaException
+
+    servers = config["bootstrap.servers"]
+    try:
+        metadata = admin_client(config).list_topics(timeout=REQUEST_TIMEOUT)
+    except KafkaException as error:
+        raise MillraceError(
+            f"No Kafka broker answers at {servers} within {REQUEST_TIMEOUT:g} s ({error.args[0].str()}): "
+            "check that it runs and that the connection's address and security settings are right."
+        ) from error
+    brokers = [f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()]
+    return {"cluster_id": metadata.cluster_id, "brokers": brokers, "topics": len(metadata.topics)}
+
+
+def existing_partitions(admin: "AdminClient") -> dict[str, int]:
+    """Return every topic with its number of partitions."""
+    topics = admin.list_topics(timeout=REQUEST_TIMEOUT).topics
+    return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+
+def create_topics(config: Mapping[str, Any], topics: Sequence[TopicSpec], replicas: int = -1) -> list[str]:
+    """Create those of `topics` that don't exist; return their names. `replicas` -1 means the broker's
+    default.
+
+    Raises MillraceError if one exists with another number of partitions, or the broker refuses.
+    """
+    from confluent_kafka.admin import NewTopic
+
+    admin = admin_client(config)
+    present = existing_partitions(admin)
+    for topic in topics:
+        if present.get(topic.name, topic.partitions) != topic.partitions:
+            raise MillraceError(
+                f"Topic {topic.name} has {present[topic.name]} partitions, its contract says {topic.partitions}: "
+                "correct the contract, or run with mode `restart`, which makes a pipeline's own topics anew."
+            )
+    missing = [topic for topic in topics if topic.name not in present]
+    new = [
+        NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=replicas,
+            config=dict(topic.config),
+        )
+        for topic in missing
+    ]
+    if new:
+        _await_all(
+            admin.create_topics(new, operation_timeout=REQUEST_TIMEOUT),
+            "create",
+            tolerate="TOPIC_ALREADY_EXISTS",
+        )
+    return [topic.name for topic in missing]
+
+
+def delete_topics(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Delete those of `names` that exist, wait until they are gone, and return them.
+
+    Raises MillraceError if the broker refuses or takes longer than a minute.
+    """
+    admin = admin_client(config)
+    doomed = [name for name in names if name in existing_partitions(admin)]
+    if not doomed:
+        return []
+    futures = admin.delete_topics(doomed, operation_timeout=REQUEST_TIMEOUT)
+    _await_all(futures, "delete", tolerate="UNKNOWN_TOPIC_OR_PART")
+    deadline = time.monotonic() + DELETION_TIMEOUT
+    while left := set(doomed) & set(existing_partitions(admin)):
+        if time.monotonic() >= deadline:
+            raise MillraceError(
+                f"Topics {', '.join(sorted(left))} are still there {DELETION_TIMEOUT:g} s after their "
+                "deletion was asked "
+                "for: check that the broker allows it (delete.topic.enable) and has space on its disk."
+            )
+        time.sleep(0.1)
+    return doomed
+
+
+def end_offsets(config: Mapping[str, Any], topic: str) -> dict[int, int]:
+    """Return the end offset (that of the next record) of each partition; empty if there is no such topic."""
+    return {partition: end for partition, (_, end) in offset_ranges(config, topic).items()}
+
+
+def offset_ranges(config: Mapping[str, Any], topic: str) -> dict[int, tuple[int, int]]:
+    """Return the first and the end offset of each partition; empty if there is no such topic."""
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import OffsetSpec
+
+    admin = admin_client(config)
+    partitions = [TopicPartition(topic, number) for number in range(existing_partitions(admin).get(topic, 0))]
+    if not partitions:
+        return {}
+    found = []
+    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+        futures = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=REQUEST_TIMEOUT)
+        found.append({key.partition: future.result().offset for key, future in futures.items()})
+    return {number: (found[0][number], found[1][number]) for number in sorted(found[0])}
+
+
+def count_records(config: Mapping[str, Any], topic: str) -> int:
+    """Return how many records a topic holds, by its offsets (exact where nothing was compacted or
+    transactional).
+    """
+    return sum(end - first for first, end in offset_ranges(config, topic).values())
+
+
+def send(
+    config: Mapping[str, Any],
+    topic: str,
+    key: str,
+    value: bytes,
+    *,
+    partition: int = -1,
+    timeout: float = REQUEST_TIMEOUT,
+) -> None:
+    """Send one record and wait for its acknowledgement; partition -1 means the one that the key gives.
+
+    Raises MillraceError if there is no acknowledgement in `timeout` seconds.
+    """
+    from confluent_kafka import Producer
+
+    failures: list[str] = []
+    producer = Producer({**config, "message.timeout.ms": int(timeout * 1000), "enable.idempotence": True})
+    producer.produce(
+        topic,
+        value,
+        key,
+        partition,
+        on_delivery=lambda error, _: failures.append(error.str()) if error else None,
+    )
+    if producer.flush(timeout + 1) or failures:
+        reason = failures[0] if failures else "timed out"
+        raise MillraceError(f"Topic {topic} did not take a record ({reason}): check the broker and the topic.")
+
+
+def _await_all(futures: Mapping[str, Any], verb: str, tolerate: str) -> None:
+    from confluent_kafka import KafkaException
+
+    for name, future in futures.items():
+        try:
+            future.result()
+        except KafkaException as error:
+            # Somebody else was faster; what we wanted is so.
+            if error.args[0].name() != tolerate:
+                raise MillraceError(f"Kafka does not {verb} topic {name}: {error.args[0].str()}.") from error

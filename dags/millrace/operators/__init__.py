@@ -1,0 +1,1 @@
+"""Operators: each starts, makes or stops one thing."""

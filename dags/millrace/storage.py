@@ -1,0 +1,101 @@
+"""Checkpoints, tables, control files and reports on MILLRACE_STORAGE, whatever storage that is."""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from millrace.config import Settings, load_settings
+from millrace.errors import MillraceError
+
+if TYPE_CHECKING:
+    from airflow.sdk import ObjectStoragePath
+
+
+def url(*parts: str, settings: Settings | None = None) -> str:
+    """Return the URL of something below MILLRACE_STORAGE."""
+    return "/".join([(settings or load_settings()).require_storage(), *parts])
+
+
+def path(*parts: str, settings: Settings | None = None) -> "ObjectStoragePath":
+    """Return an Airflow object storage path below MILLRACE_STORAGE."""
+    from airflow.sdk import ObjectStoragePath
+
+    # Hadoop says s3a where everybody else says s3.
+    return ObjectStoragePath(re.sub(r"^s3a://", "s3://", url(*parts, settings=settings)))
+
+
+def local_file(address: str) -> str:
+    """Return what to show a person: the plain path of a file:// URL, any other address as it is."""
+    split = urlsplit(address)
+    return unquote(split.path) if split.scheme == "file" else address
+
+
+def table_url(table: str, settings: Settings | None = None) -> str:
+    """Return the URL of a Delta table, as the deltalake library takes it."""
+    return re.sub(r"^s3a://", "s3://", url("tables", table, settings=settings))
+
+
+def stop_file(application: str, settings: Settings | None = None) -> "ObjectStoragePath":
+    """Return the control file whose presence asks an application to stop."""
+    return path("control", application, "stop", settings=settings)
+
+
+def run_folder(run_id: str) -> str:
+    """Return the name of a run's folder below `reports/`: the run id, with what a path can't hold replaced
+    by `_`.
+    """
+    return re.sub(r"[^A-Za-z0-9_.:+-]", "_", run_id)
+
+
+def exists(*parts: str) -> bool:
+    """True if there is a file or a non-empty folder at that place."""
+    return path(*parts).exists()
+
+
+def delete_tree(*parts: str) -> bool:
+    """Delete a file or folder; return whether there was one. Raises MillraceError if the storage refuses."""
+    target = path(*parts)
+    try:
+        if not target.exists():
+            return False
+        if target.is_dir():
+            target.rmdir(recursive=True)
+        else:
+            target.unlink()
+    except OSError as error:
+        raise MillraceError(f"Cannot delete {target}: {error}; check the rights on that storage.") from error
+    return True
+
+
+def write_text(text: str, *parts: str) -> str:
+    """Write a file, making its folder; return its URL. Raises MillraceError if the storage refuses."""
+    target = path(*parts)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and moved, so that whoever polls for the file never reads half of it.
+        partial = target.with_name(f".{target.name}.partial")
+        partial.write_text(text)
+        partial.replace(target)
+    except OSError as error:
+        raise MillraceError(f"Cannot write {target}: {error}; check the rights and space of that storage.") from error
+    return url(*parts)
+
+
+def write_json(value: Any, *parts: str) -> str:
+    """Write a JSON file; return its URL."""
+    return write_text(json.dumps(value, indent=1, default=str), *parts)
+
+
+def read_json(*parts: str) -> Any:
+    """Return what a JSON file holds, or None if there is no such file.
+
+    Raises MillraceError if it isn't JSON.
+    """
+    target = path(*parts)
+    try:
+        return json.loads(target.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise MillraceError(f"{target} is not JSON ({error}): delete it, or restore it.") from error

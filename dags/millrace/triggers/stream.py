@@ -1,0 +1,233 @@
+"""Waits for a stream: until it has begun, and until it has caught up."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from millrace import history
+from millrace.errors import MillraceError
+from millrace.progress import (
+    Goal,
+    failed_query,
+    find_query,
+    last_window_end,
+    newest,
+    parse_time,
+    records_behind,
+    shortfall,
+)
+from millrace.targets import get_target
+from millrace.targets.base import ApplicationState, ApplicationStatus, JobState, JobStatus, Target
+from millrace.triggers.base import ERROR, IDLE, SUCCESS, PollingTrigger
+
+MAX_FAILED_TRIES = 3
+"""Drivers that may end before a first batch, until the start counts as failed."""
+IDLE_SECONDS = 20.0
+"""How long a stream may stand still, with its input complete, before heartbeats are repeated."""
+FIRST_BATCH_SECONDS = 30.0
+"""How long a resumed query may take for its first batch, before it is taken for one that has nothing to do."""
+POLLED_BATCHES = 10
+
+
+def application_problem(status: ApplicationStatus, owner: str) -> str:
+    """Say why waiting for an application makes no sense, or return an empty string."""
+    if status.owner != owner:
+        return f"{status.name} is run by {status.owner or 'nobody'}, not by this run."
+    if status.state.ended:
+        return f"{status.name} has ended ({status.state}): {status.message or 'it says no more'}. See its log."
+    return ""
+
+
+def job_problem(job: JobStatus, owner: str) -> str:
+    """Say why waiting for a job's records makes no sense, or return an empty string."""
+    if job.owner != owner or job.state in (JobState.FAILED, JobState.STOPPED, JobState.NEW):
+        message = job.message or f"its state is {job.state or 'new'} and its owner {job.owner}"
+        return f"{job.name} does not send any more: {message}. See its log."
+    return ""
+
+
+class ApplicationReadyTrigger(PollingTrigger):
+    """Fires when the application runs and its query has reported a first batch.
+
+    `idle`: the driver runs, but the complete input gives it nothing to do. Only a query that has `resumed` from a
+    checkpoint can have read everything before.
+    """
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        query: str,
+        owner: str,
+        first_try: int,
+        job: str | None = None,
+        resumed: bool = False,
+        poll_interval: float = 1.0,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__(poll_interval=poll_interval, deadline=deadline)
+        self.application = application
+        self.query = query
+        self.owner = owner
+        self.first_try = first_try
+        self.job = job
+        self.resumed = resumed
+        self._active_since: float | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "application": self.application,
+            "query": self.query,
+            "owner": self.owner,
+            "first_try": self.first_try,
+            "job": self.job,
+            "resumed": self.resumed,
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+        }
+
+    def waiting_for(self) -> str:
+        """Say what is missing."""
+        return f"{self.application} has not reported a first batch of {self.query}; see its driver's log"
+
+    def poll(self) -> dict[str, Any] | None:
+        """Look at the state, then at the query."""
+        target = get_target()
+        status = target.application_status(self.application)
+        if problem := application_problem(status, self.owner):
+            return {"status": ERROR, "message": problem}
+        if status.tries - self.first_try >= MAX_FAILED_TRIES:
+            times = f"failed {MAX_FAILED_TRIES} times before its first batch"
+            return {"status": ERROR, "message": f"{self.application} {times}: {status.message}."}
+        document = driver_progress(target, status)
+        if document is None:
+            return None
+        query = find_query(document, self.query)
+        if newest(query):
+            return {"status": SUCCESS, "message": f"{self.application} runs and has finished a first batch"}
+        if query and query.get("active") and self.resumed and self.job:
+            self._active_since = self._active_since or time.monotonic()
+            waited = time.monotonic() - self._active_since >= FIRST_BATCH_SECONDS
+            if waited and target.job_status(self.job).state is JobState.SUCCEEDED:
+                return {"status": IDLE, "message": f"{self.query} runs, but finds nothing new to read"}
+        return None
+
+
+class CaughtUpTrigger(PollingTrigger):
+    """Fires when a job has ended well and the stream has read all that it sent and closed every window.
+
+    `idle`: all is read, but the watermark stands still. That is so after a restart of the driver, because
+    Spark doesn't remember the watermark of each source, and a source that has no new record never reports one
+    again.
+    """
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        query: str,
+        owner: str,
+        job: str,
+        topic: str,
+        window_seconds: int,
+        slide_seconds: int,
+        run_id: str,
+        poll_interval: float = 1.0,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__(poll_interval=poll_interval, deadline=deadline)
+        self.application = application
+        self.query = query
+        self.owner = owner
+        self.job = job
+        self.topic = topic
+        self.window_seconds = window_seconds
+        self.slide_seconds = slide_seconds
+        self.run_id = run_id
+        self._missing = "nothing was seen yet"
+        self._position: tuple[Any, ...] = ()
+        self._moved_at = time.monotonic()
+        self._recorder = history.Recorder(run_id)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "application": self.application,
+            "query": self.query,
+            "owner": self.owner,
+            "job": self.job,
+            "topic": self.topic,
+            "window_seconds": self.window_seconds,
+            "slide_seconds": self.slide_seconds,
+            "run_id": self.run_id,
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+        }
+
+    def waiting_for(self) -> str:
+        """Say what is missing."""
+        return self._missing
+
+    def poll(self) -> dict[str, Any] | None:
+        """Look at the job, at the application, then at the queries."""
+        target = get_target()
+        job, status = target.job_status(self.job), target.application_status(self.application)
+        if problem := job_problem(job, self.owner) or application_problem(status, self.owner):
+            return {"status": ERROR, "message": problem}
+        document = driver_progress(target, status, POLLED_BATCHES)
+        if document is None:
+            self._missing = f"{self.application} is {status.state}, its driver does not answer"
+            return None
+        self._recorder.add(document)
+        if job.state is not JobState.SUCCEEDED:
+            self._missing = f"{self.job} still sends"
+            return None
+        goal = goal_of(job, self.topic, self.query, self.window_seconds, self.slide_seconds)
+        self._missing = shortfall(document, goal)
+        if not self._missing:
+            self._recorder.save()
+            return {"status": SUCCESS, "message": "every record is read and every window is closed"}
+        if failure := failed_query(document):
+            self._missing = failure
+            return None  # The driver ends by itself; the target restarts it, or the next look finds it ended.
+        return self._idle(document, goal)
+
+    def _idle(self, document: dict[str, Any], goal: Goal) -> dict[str, Any] | None:
+        """Return the event `idle` if nothing has moved for long, and no query is at work on the goal's
+        records.
+        """
+        position = tuple(
+            (query.get("runId"), (newest(query) or {}).get("batchId")) for query in document.get("queries", ())
+        )
+        if position != self._position or any(records_behind(document, goal).values()):
+            self._position, self._moved_at = position, time.monotonic()
+        if time.monotonic() - self._moved_at >= IDLE_SECONDS:
+            return {"status": IDLE, "message": self._missing}
+        return None
+
+
+def goal_of(job: JobStatus, topic: str, query: str, window_seconds: int, slide_seconds: int) -> Goal:
+    """Return where the stream is caught up with what a job that has SUCCEEDED says it sent."""
+    try:
+        result = job.result or {}
+        last_event = parse_time(result["last_event_time"])
+        offsets = {int(partition): int(offset) for partition, offset in result["end_offsets"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MillraceError(
+            f"The summary of {job.name} does not say what it sent ({error!r} in {job.result}): see {job.log}."
+        ) from error
+    window_end = last_window_end(last_event, timedelta(seconds=window_seconds), timedelta(seconds=slide_seconds))
+    return Goal(topic=topic, end_offsets=offsets, query=query, watermark=window_end)
+
+
+def driver_progress(target: Target, status: ApplicationStatus, last: int = 1) -> dict[str, Any] | None:
+    """Return the driver's progress, or None if it can't answer now: it starts, it ends, or it is between
+    two tries.
+    """
+    if status.state is not ApplicationState.RUNNING:
+        return None
+    try:
+        return target.progress(status.name, last=last)
+    except MillraceError:
+        return None

@@ -1,0 +1,74 @@
+"""What is said when a run ends or is late."""
+
+import asyncio
+import json
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from millrace import callbacks, kafka
+from millrace.errors import MillraceError
+from millrace.operators import stream as operators
+
+CONTEXT = {
+    "dag": SimpleNamespace(dag_id="pipeline"),
+    "run_id": "run-1",
+    "reason": "task_failure",
+    "dag_run": SimpleNamespace(dag_id="pipeline", run_id="run-1", start_date="2026-01-01", end_date=None),
+    "ti": SimpleNamespace(task_id="verify_outputs"),
+}
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    records: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(kafka, "connection_config", lambda: {"bootstrap.servers": "h:1"})
+    monkeypatch.setattr(
+        kafka, "send", lambda _, topic, key, value, **__: records.append((f"{topic}/{key}", json.loads(value)))
+    )
+    return records
+
+
+def test_failure_is_logged_and_sent(sent: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    callbacks.announce_failure(CONTEXT)
+    ((place, record),) = sent
+    assert place == "system-metrics/pipeline"
+    assert (record["event"], record["run_id"], record["reason"]) == ("dag_run_failure", "run-1", "task_failure")
+    assert record["last_task"] == "verify_outputs"
+    assert caplog.records[0].levelno == logging.ERROR
+
+
+def test_success_is_sent_from_a_context_with_less(sent: list[Any]) -> None:
+    callbacks.announce_success({"dag": CONTEXT["dag"], "run_id": "run-1", "reason": None})
+    assert (sent[0][1]["event"], sent[0][1]["dag_id"], sent[0][1]["run_id"]) == ("dag_run_success", "pipeline", "run-1")
+
+
+def test_deadline_is_sent_from_the_dictionaries_that_the_triggerer_gives(sent: list[Any]) -> None:
+    context = {"dag_run": {"dag_id": "pipeline", "dag_run_id": "run-1", "run_id": "run-1"}, "deadline": {"id": "x"}}
+    asyncio.run(callbacks.announce_deadline("not finished", context=context))
+    assert (sent[0][1]["event"], sent[0][1]["reason"]) == ("dag_run_deadline", "not finished")
+
+
+def test_broker_that_is_away_costs_only_the_record(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> dict[str, Any]:
+        raise MillraceError("no broker")
+
+    monkeypatch.setattr(kafka, "connection_config", fail)
+    callbacks.announce_failure(CONTEXT)
+    assert "not in system-metrics: no broker" in caplog.text
+
+
+def test_failed_run_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[tuple[Any, ...]] = []
+
+    def stop_all(*given: Any) -> dict[str, str]:
+        stopped.append(given)
+        return {}
+
+    monkeypatch.setattr(operators, "stop_all", stop_all)
+    callbacks.stop_after_failure("app", "replay")(CONTEXT)
+    assert stopped == [("app", "replay", "pipeline/run-1", callbacks.STOP_TIMEOUT)]
