@@ -1,0 +1,39 @@
+"""The Spark session of an app, from its settings. Jars, sizes and master come from whoever submits the app."""
+
+from pyspark.sql import SparkSession
+
+from streamkit.settings import AppSettings
+
+_PROVIDERS = {
+    "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+    "hdfs": "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
+}
+
+
+def spark_conf(settings: AppSettings) -> dict[str, str]:
+    """Return the Spark configuration that the settings mean; `spark_conf` of the settings has the last word."""
+    conf = {
+        "spark.app.name": settings.application,
+        # Event times are UTC; so are windows, and what is written.
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.streaming.minBatchesToRetain": str(settings.min_batches_to_retain),
+        "spark.sql.streaming.stateStore.providerClass": _PROVIDERS[settings.state_store.provider],
+        # The smallest holds: else a slower partition's events would be late. Stated, though it is the default.
+        "spark.sql.streaming.multipleWatermarkPolicy": "min",
+    }
+    if settings.state_store.provider == "rocksdb":
+        conf["spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled"] = str(
+            settings.state_store.changelog
+        ).lower()
+    if settings.sinks.delta:
+        conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
+        conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+    return {**conf, **settings.spark_conf}
+
+
+def create_session(settings: AppSettings) -> SparkSession:
+    """Start Spark, or take the session that is there."""
+    builder = SparkSession.builder
+    for key, value in spark_conf(settings).items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()

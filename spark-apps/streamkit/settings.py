@@ -1,0 +1,181 @@
+"""An app's settings: YAML to dataclasses, `${NAME}` for environment variables, `--set key.path=value` on top."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from streamkit.settings_loader import Check, SettingsError, duration, expand, load_dataclass, override, positive
+
+__all__ = ["AppSettings", "SettingsError", "load_settings", "parse_arguments"]
+
+Duration = Annotated[str, Check(duration)]
+Count = Annotated[int, Check(positive)]
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """A Kafka topic to read, and how much of it at a time."""
+
+    topic: str
+    contract: str
+    """Folder of the topic's message contract (`v<N>.json` files), relative to the settings file."""
+    bootstrap_servers: str = "${KAFKA_BOOTSTRAP_SERVERS}"
+    starting_offsets: str = "earliest"
+    """Where a new checkpoint starts: `earliest`, `latest`, or Spark's JSON of offsets. A checkpoint goes before it."""
+    max_offsets_per_trigger: Count = 100_000
+    """Most records of one micro-batch, over all partitions."""
+    min_partitions: Count = 10
+    """Fewest Spark tasks that read one micro-batch; Kafka partitions are split to reach it."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Further options of Spark's Kafka source, such as `kafka.security.protocol`; used for sinks' `kafka.*` too."""
+
+
+@dataclass(frozen=True)
+class WatermarkSettings:
+    """How long to wait for late events."""
+
+    delay: Duration
+    scope: Literal["partition", "topic"] = "partition"
+    """`topic`: one watermark over all partitions. `partition`: one for each partition, the smallest of which holds."""
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """A sliding time window."""
+
+    length: Duration
+    slide: Duration
+
+
+@dataclass(frozen=True)
+class StateStoreSettings:
+    """Where a stateful query keeps its state between micro-batches."""
+
+    provider: Literal["rocksdb", "hdfs"] = "rocksdb"
+    changelog: bool = True
+    """Write each batch's changes, and whole snapshots only now and then (RocksDB)."""
+
+
+@dataclass(frozen=True)
+class DeltaSinkSettings:
+    """A Delta table to write."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class KafkaSinkSettings:
+    """A Kafka topic to write."""
+
+    topic: str
+    bootstrap_servers: str = "${KAFKA_BOOTSTRAP_SERVERS}"
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SinksSettings:
+    """Where results go; a sink that is not named is not written."""
+
+    delta: DeltaSinkSettings | None = None
+    kafka: KafkaSinkSettings | None = None
+
+
+@dataclass(frozen=True)
+class DeadLetterSettings:
+    """Where records go that break the contract."""
+
+    topic: str
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """Everything that an app reads from its settings.yaml."""
+
+    application: str
+    source: SourceSettings
+    sinks: SinksSettings
+    mode: Literal["micro-batch", "real-time"] = "micro-batch"
+    trigger: Duration = "1 second"
+    """Time between the starts of two micro-batches; in real-time mode the length of one long batch."""
+    output_mode: Literal["append", "update", "complete"] = "append"
+    watermark: WatermarkSettings | None = None
+    window: WindowSettings | None = None
+    dead_letter: DeadLetterSettings | None = None
+    state_store: StateStoreSettings = field(default_factory=StateStoreSettings)
+    min_batches_to_retain: Count = 100
+    checkpoint_base: str = "${MILLRACE_STORAGE}/checkpoints"
+    control_base: str = "${MILLRACE_STORAGE}/control"
+    """The app stops gracefully when the file `<control_base>/<application>/stop` appears."""
+    stop_timeout: Duration = "2 minutes"
+    """Longest wait for running micro-batches to end, once asked to stop."""
+    spark_conf: dict[str, str] = field(default_factory=dict)
+
+    def checkpoint(self, query: str) -> str:
+        """Return the checkpoint location of one of this app's queries."""
+        return f"{self.checkpoint_base}/{self.application}/{query}"
+
+    @property
+    def stop_file(self) -> str:
+        """Path of the file that asks this app to stop."""
+        return f"{self.control_base}/{self.application}/stop"
+
+
+def load_settings(
+    path: Path | str, overrides: Sequence[str] = (), environment: Mapping[str, str] = os.environ
+) -> AppSettings:
+    """Read an app's settings.
+
+    `overrides` are `key.path=value` strings whose values are YAML. `${NAME}` and `${NAME:-default}` are replaced in
+    every string, defaults of the dataclasses among them. Raises SettingsError, one sentence naming file and key.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be read ({error.strerror}): name a settings file with --settings"
+        ) from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path}: holds no settings: expected `key: value` lines")
+    for assignment in overrides:
+        override(tree, assignment)
+    settings: AppSettings = load_dataclass(AppSettings, tree, str(path))
+    settings = expand(settings, environment, str(path))
+    return _checked(settings, path)
+
+
+def _checked(settings: AppSettings, path: Path) -> AppSettings:
+    """Resolve paths against the settings file and refuse combinations that Spark cannot run."""
+    if settings.sinks.delta is None and settings.sinks.kafka is None:
+        raise SettingsError(f"{path}: sinks: none is given: name `delta` or `kafka`")
+    if settings.mode == "real-time":
+        if settings.window or settings.watermark:
+            raise SettingsError(
+                f"{path}: mode: real-time runs stateless apps only: remove window and watermark, or use micro-batch"
+            )
+        if settings.sinks.delta or settings.sinks.kafka is None:
+            raise SettingsError(f"{path}: mode: real-time writes to Kafka only: remove sinks.delta, or use micro-batch")
+    if settings.window and settings.watermark is None and settings.output_mode == "append":
+        raise SettingsError(
+            f"{path}: output_mode: append needs a watermark to know when a window is done: set watermark.delay"
+        )
+    contract = path.parent / settings.source.contract
+    object.__setattr__(settings.source, "contract", str(contract.resolve()))
+    return settings
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> AppSettings:
+    """Read `--settings FILE [--set key.path=value]...` and the settings they name. Raises SettingsError."""
+    parser = argparse.ArgumentParser(description="A Millrace streaming app.")
+    parser.add_argument("--settings", required=True, help="the app's settings.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override one setting")
+    arguments: Any = parser.parse_args(argv)
+    # `local://` is how a SparkApplication names a file of its image; Spark leaves arguments as they are.
+    return load_settings(arguments.settings.removeprefix("local://"), arguments.set)

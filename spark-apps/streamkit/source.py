@@ -1,0 +1,105 @@
+"""Records of a Kafka topic: as they came, and as contract-checked events with a watermark.
+
+Spark keeps one watermark for each `withWatermark`, by the latest event time that passed it. Over a whole topic that
+goes wrong as soon as partitions are read at different event times (catching up, replaying): events of the slower
+partition count as late and are dropped. With scope `partition` every Kafka partition is a source with a watermark of
+its own, and the query's watermark is the smallest of them; events in order within their partition are then never late.
+
+What scope `partition` asks for: the number of partitions stays what it was when the checkpoint began, because the
+checkpoint counts the sources. And as Spark keeps the smallest watermark in the checkpoint, but not those of the
+sources, after a restart the watermark stands still until every partition has had a record: no event is lost or late,
+but windows close later. A feed that is quiet in some partition sends heartbeats.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from streamkit.contracts import Contract
+from streamkit.kafka import kafka_options, partitions_of
+from streamkit.settings import AppSettings, SourceSettings
+
+Watch = Callable[[DataFrame, Sequence[int], str], DataFrame]
+"""Takes records with the columns partition, offset, valid, their partitions, and a name of its own; returns them."""
+
+HEARTBEAT = "heartbeat"
+"""The event type that moves the watermark and is counted by nobody."""
+
+
+def read_records(spark: SparkSession, source: SourceSettings, partitions: Sequence[int] = ()) -> DataFrame:
+    """Return the topic's records as a stream, of all partitions or of those given.
+
+    Columns: topic, partition, offset, timestamp, key, value (see Spark's Kafka guide).
+    """
+    share = 1.0
+    chosen = {"subscribe": source.topic}
+    if partitions:
+        share = len(partitions) / len(partitions_of(spark, source))
+        chosen = {"assign": json.dumps({source.topic: list(partitions)})}
+    options = {
+        **kafka_options(source),
+        "startingOffsets": source.starting_offsets,
+        "maxOffsetsPerTrigger": str(math.ceil(source.max_offsets_per_trigger * share)),
+        "minPartitions": str(math.ceil(source.min_partitions * share)),
+        **source.options,
+        **chosen,
+    }
+    return spark.readStream.format("kafka").options(**options).load()
+
+
+def checked(records: DataFrame, contract: Contract) -> DataFrame:
+    """Add `event` (the parsed message) and `valid` (whether the record keeps the contract) to records."""
+    return records.withColumn("event", contract.parsed()).withColumn("valid", contract.valid())
+
+
+def read_events(
+    spark: SparkSession,
+    settings: AppSettings,
+    contract: Contract,
+    columns: Sequence[str],
+    watch: Watch | None = None,
+) -> DataFrame:
+    """Return the valid events of the topic, without heartbeats, as a stream with a watermark.
+
+    Columns: the event time as a timestamp, then `columns` of the message, event_type always among them. `watch` may
+    observe the checked records of each source before invalid ones are dropped (see streamkit.dead_letter).
+    """
+    source, watermark = settings.source, settings.watermark
+    if watermark is None:
+        raise ValueError("read_events needs settings.watermark")
+    partitions = partitions_of(spark, source)
+    groups = [[partition] for partition in partitions] if watermark.scope == "partition" else [partitions]
+    branches = []
+    for index, group in enumerate(groups):
+        events = as_events(checked(read_records(spark, source, group), contract), contract, columns)
+        if watch:
+            events = watch(events, group, f"invalid-{index}")
+        branches.append(with_watermark(events, contract, watermark.delay))
+    return without_heartbeats(reduce(DataFrame.union, branches), contract)
+
+
+def as_events(records: DataFrame, contract: Contract, columns: Sequence[str]) -> DataFrame:
+    """Narrow checked records to partition, offset, valid, the event time as a timestamp, event_type and `columns`."""
+    names = dict.fromkeys(["event_type", *columns])
+    time = contract.timestamp().alias(contract.event_time)
+    return records.select("partition", "offset", "valid", time, *(F.col(f"event.{name}").alias(name) for name in names))
+
+
+def with_watermark(events: DataFrame, contract: Contract, delay: str) -> DataFrame:
+    """Drop invalid events, and let the others move a watermark."""
+    return events.where("valid").drop("partition", "offset", "valid").withWatermark(contract.event_time, delay)
+
+
+def without_heartbeats(events: DataFrame, contract: Contract) -> DataFrame:
+    """Drop heartbeats, after they have moved the watermark.
+
+    The test compares the event time with a bound that depends on the type, because the optimizer moves any test that
+    doesn't need the event time to below the watermark, where heartbeats would be dropped before they are seen.
+    """
+    never, always = F.lit("0001-01-01 00:00:00").cast("timestamp"), F.lit("9999-12-31 00:00:00").cast("timestamp")
+    bound = F.when(F.col("event_type") == HEARTBEAT, never).otherwise(always)
+    return events.where(F.col(contract.event_time) < bound)

@@ -1,0 +1,32 @@
+"""One local Spark for all unit tests that compute with it. No jars, no Kafka."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from embedded.java import find_java
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    os.environ.setdefault("JAVA_HOME", str(find_java().home))
+    # Named, as a signal handler or another test may have left MILLRACE_* or SPARK_* of a target behind.
+    os.environ.pop("SPARK_REMOTE", None)
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("unit")
+        .config("spark.ui.enabled", "false")
+        .config("spark.log.level", "ERROR")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.shuffle.partitions", "1")
+        .config("spark.sql.adaptive.enabled", "false")
+        .config("spark.sql.streaming.noDataMicroBatches.enabled", "true")
+        .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
+        .getOrCreate()
+    )
+    yield session
+    session.stop()
