@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measures, prints one table, writes benchmarks/RESULTS.md."""
 
 import argparse
+import signal
 import sys
 import time
 
@@ -32,6 +33,8 @@ def main() -> int:
     parser.add_argument("--latency-seconds", type=float, default=60, help="seconds of each latency run (60)")
     parser.add_argument("--no-write", action="store_true", help="print the table, leave benchmarks/RESULTS.md alone")
     arguments = parser.parse_args()
+    # SIGTERM unwinds like Ctrl-C, so that what was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
 
     def say(text: str) -> None:

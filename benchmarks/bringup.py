@@ -106,15 +106,15 @@ def airflow_overhead(runs: int, say: Say) -> list[Row]:
     dag_id = "eight_tasks"
     with environment() as variables:
         settings = replace(load_settings(variables), dags=REPOSITORY / "benchmarks" / "dags")
-        with claim(settings, "bench") as instance:
+        with claim(settings, "run") as instance:
             supervisor = Supervisor(settings, instance, lambda _text: None)
             try:
                 client = supervisor.start((dag_id,))
                 client.unpause(dag_id)
                 figures = []
-                for _ in range(runs + 1):
-                    began = time.monotonic()
-                    run_id = client.trigger(dag_id, {})
+                for number in range(runs + 1):
+                    began, run_id = time.monotonic(), f"benchmark-{number}"
+                    client.trigger(dag_id, run_id, {})
                     while (state := client.run_state(dag_id, run_id)) not in ("success", "failed"):
                         time.sleep(0.05)
                     if state == "failed":

@@ -17,7 +17,6 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from embedded.errors import UserError
-from embedded.paths import REPOSITORY
 from embedded.ports import LOOPBACK, require_free
 from embedded.settings import Settings
 
@@ -74,7 +73,7 @@ def airflow_environment(settings: Settings, keys: Secrets, loop_seconds: float) 
     """
     kafka = {"conn_type": "kafka", "extra": {"bootstrap.servers": settings.bootstrap_servers}}
     values = {
-        "CORE__DAGS_FOLDER": REPOSITORY / "dags",
+        "CORE__DAGS_FOLDER": settings.dags,
         "CORE__PLUGINS_FOLDER": settings.airflow_home / "plugins",
         "CORE__LOAD_EXAMPLES": False,
         "CORE__EXECUTOR": "LocalExecutor",

@@ -34,6 +34,8 @@ class BrokerSettings:
         controller_port: for the KRaft controller; the data remember it, so it stays the same for one directory.
         log_file: where its output goes.
         heap_mebibytes: size of the Java heap.
+        short_lived: compile less and less well. A broker that lives for minutes then takes half the CPU time in all
+            (3.6 s instead of 7.1 s for 2 million records); one that lives for hours takes more.
         environment: of the process; the whole environment, not an addition.
     """
 
@@ -44,6 +46,7 @@ class BrokerSettings:
     controller_port: int
     log_file: Path
     heap_mebibytes: int = 256
+    short_lived: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
@@ -151,7 +154,14 @@ class Broker:
 
     def _command(self, main_class: str, *arguments: str) -> list[str]:
         heap = f"{self.settings.heap_mebibytes}m"
-        options = [f"-Xms{heap}", f"-Xmx{heap}", *JVM_OPTIONS, f"-Dlog4j2.configurationFile={LOG_CONFIGURATION}"]
+        compiler = ["-XX:TieredStopAtLevel=1"] if self.settings.short_lived else []
+        options = [
+            *compiler,
+            f"-Xms{heap}",
+            f"-Xmx{heap}",
+            *JVM_OPTIONS,
+            f"-Dlog4j2.configurationFile={LOG_CONFIGURATION}",
+        ]
         classpath = f"{self.settings.jars}/*"
         return [str(self.settings.java.executable), *options, "-cp", classpath, main_class, *arguments]
 

@@ -79,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc(file=file)
         print(f"millrace: internal error ({error!r}): please report it with {path}.", file=sys.stderr, flush=True)
         return 70
+    finally:
+        guard.close()
 
 
 def _dispatch(  # noqa: PLR0911 - one for each command

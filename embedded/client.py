@@ -41,6 +41,9 @@ class AirflowClient:
                     return f"Airflow's {name.replace('_', ' ')}"
             if "authorization" not in self._http.headers:
                 self._log_in()
+                # The API that tasks talk to is built when it gets its first request, which takes seconds. Whatever that
+                # is answered: this way it is built while the DAGs' files are read, not when the first task starts.
+                self._http.get("/execution/health", timeout=60)
             for dag_id in dag_ids:
                 parsed = self._parsed_at(dag_id)
                 if parsed is None or parsed < since:

@@ -24,6 +24,12 @@ class Guard:
         """Let later signals only say that the end is under way."""
         self._armed = False
 
+    def close(self) -> None:
+        """Ignore signals from now on: nothing is left to end but this process, which must keep its exit status."""
+        self._armed = False
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._armed:
             self._armed = False

@@ -88,7 +88,9 @@ class Run:
             )
             for one in self.client.tasks(DAG_ID, self.run_id)
         ]
-        self._stream = self._look_at_stream()
+        # Before that, the topics hold what an earlier run left.
+        if any(task.name == "create_topics" and task.state == "success" for task in tasks):
+            self._stream = self._look_at_stream()
         return View(self.run_id, state, sorted(tasks, key=_order), self._stream)
 
     def summary(self) -> dict[str, Any] | None:

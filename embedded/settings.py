@@ -29,6 +29,8 @@ class Settings:
     """AIRFLOW_PORT."""
     database_url: str
     """MILLRACE_DATABASE_URL: Airflow's metadata database (default: SQLite in the home)."""
+    dags: Path = REPOSITORY / "dags"
+    """The folder of DAG files; the benchmarks bring their own."""
 
     @property
     def bootstrap_servers(self) -> str:

@@ -73,6 +73,7 @@ class Supervisor:
                 port=settings.kafka_port,
                 controller_port=settings.controller_port,
                 log_file=settings.logs / "kafka.log",
+                short_lived=self.instance.record.command == "run",
                 environment=environment,
             )
         )

@@ -66,18 +66,16 @@ def announce(event: str, context: Mapping[str, Any]) -> None:
     level = logging.INFO if event == "success" else logging.ERROR
     log.log(level, "%s: run %s of %s: %s", event, record["run_id"], record["dag_id"], record["reason"] or "done")
     try:
-        from millrace import kafka
+        from millrace import kafka, records
 
         config = kafka.connection_config()
-        kafka.send(config, METRICS_TOPIC, record["dag_id"], json.dumps(record).encode(), timeout=SEND_TIMEOUT)
+        records.send(config, METRICS_TOPIC, record["dag_id"], json.dumps(record).encode(), timeout=SEND_TIMEOUT)
     except MillraceError as error:
         log.warning("The record of this event is not in %s: %s", METRICS_TOPIC, error)
 
 
 def describe(event: str, context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record for `system-metrics`, from a callback's context (an object or a dictionary per
-    run).
-    """
+    """Return the record for `system-metrics`; the context may hold objects or dictionaries."""
     run = context.get("dag_run")
     instance = context.get("ti")
     started, ended = _of(run, "start_date"), _of(run, "end_date")

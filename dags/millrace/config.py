@@ -22,9 +22,7 @@ class Settings:
     home: Path | None
     """MILLRACE_HOME: all state of the embedded target."""
     storage_url: str | None
-    """MILLRACE_STORAGE: base URL of checkpoints, tables, control files and reports, without a trailing
-    slash.
-    """
+    """MILLRACE_STORAGE: base URL of checkpoints, tables, control files and reports, no slash at its end."""
     spark_jars: Path | None
     """MILLRACE_SPARK_JARS: folder of the jars that every Spark application gets."""
 
@@ -63,8 +61,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def retry_delay(environ: Mapping[str, str] | None = None) -> timedelta:
-    """Return the first retry's delay: 5 minutes, or MILLRACE_RETRY_DELAY_SECONDS, which is meant for
-    drills and tests.
+    """Return the first retry's delay: 5 minutes, or (for drills and tests) MILLRACE_RETRY_DELAY_SECONDS.
 
     Raises MillraceError if that variable isn't a number of seconds above 0.
     """

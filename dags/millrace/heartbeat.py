@@ -10,15 +10,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from millrace import kafka
+from millrace import kafka, records
 
 SOURCE = "millrace"
 
 
 def send_heartbeats(config: Mapping[str, Any], topic: str, event_time: str) -> dict[int, int]:
-    """Send one heartbeat with `event_time` (ISO 8601, UTC) to each partition of `topic`; return the new
-    end offsets.
-    """
+    """Send each partition a heartbeat of `event_time` (ISO 8601, UTC); return the new end offsets."""
     for partition in kafka.end_offsets(config, topic):
         event_id = f"heartbeat/{SOURCE}/{event_time}/{partition}"
         event = {
@@ -28,5 +26,5 @@ def send_heartbeats(config: Mapping[str, Any], topic: str, event_time: str) -> d
             "event_time": event_time,
             "source": SOURCE,
         }
-        kafka.send(config, topic, event_id, json.dumps(event).encode(), partition=partition)
+        records.send(config, topic, event_id, json.dumps(event).encode(), partition=partition)
     return kafka.end_offsets(config, topic)

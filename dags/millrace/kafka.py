@@ -23,6 +23,9 @@ REQUEST_TIMEOUT = 15.0
 DELETION_TIMEOUT = 60.0
 """Seconds for a deleted topic to be gone."""
 
+LEADER_ERRORS = ("LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION", "UNKNOWN_TOPIC_OR_PART")
+"""What a broker answers for a moment after a topic was created."""
+
 log = logging.getLogger(__name__)
 
 
@@ -104,14 +107,20 @@ def check_broker(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def existing_partitions(admin: "AdminClient") -> dict[str, int]:
-    """Return every topic with its number of partitions."""
-    topics = admin.list_topics(timeout=REQUEST_TIMEOUT).topics
+    """Return every topic with its number of partitions. Raises MillraceError if no broker answers."""
+    from confluent_kafka import KafkaException
+
+    try:
+        topics = admin.list_topics(timeout=REQUEST_TIMEOUT).topics
+    except KafkaException as error:
+        raise MillraceError(f"Kafka does not list its topics ({error.args[0].str()}): check the broker.") from error
     return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
 
 def create_topics(config: Mapping[str, Any], topics: Sequence[TopicSpec], replicas: int = -1) -> list[str]:
-    """Create those of `topics` that don't exist; return their names. `replicas` -1 means the broker's
-    default.
+    """Create those of `topics` that don't exist; return their names.
+
+    `replicas` -1 means the broker's default.
 
     Raises MillraceError if one exists with another number of partitions, or the broker refuses.
     """
@@ -141,6 +150,7 @@ def create_topics(config: Mapping[str, Any], topics: Sequence[TopicSpec], replic
             "create",
             tolerate="TOPIC_ALREADY_EXISTS",
         )
+        _await_leaders(admin, missing)
     return [topic.name for topic in missing]
 
 
@@ -173,55 +183,51 @@ def end_offsets(config: Mapping[str, Any], topic: str) -> dict[int, int]:
 
 
 def offset_ranges(config: Mapping[str, Any], topic: str) -> dict[int, tuple[int, int]]:
-    """Return the first and the end offset of each partition; empty if there is no such topic."""
-    from confluent_kafka import TopicPartition
+    """Return the first and the end offset of each partition; empty if there is no such topic.
+
+    Waits for the leaders of a topic that was only just created. Raises MillraceError if the broker doesn't answer.
+    """
+    from confluent_kafka import KafkaException, TopicPartition
     from confluent_kafka.admin import OffsetSpec
 
     admin = admin_client(config)
     partitions = [TopicPartition(topic, number) for number in range(existing_partitions(admin).get(topic, 0))]
     if not partitions:
         return {}
-    found = []
-    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+    found: list[dict[int, int]] = []
+    deadline = time.monotonic() + REQUEST_TIMEOUT
+    while len(found) < 2:
+        spec = OffsetSpec.latest() if found else OffsetSpec.earliest()
         futures = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=REQUEST_TIMEOUT)
-        found.append({key.partition: future.result().offset for key, future in futures.items()})
+        try:
+            found.append({key.partition: future.result().offset for key, future in futures.items()})
+        except KafkaException as error:
+            if error.args[0].name() not in LEADER_ERRORS or time.monotonic() >= deadline:
+                reason = error.args[0].str()
+                raise MillraceError(
+                    f"Kafka does not say how far {topic} reaches ({reason}): check the broker."
+                ) from error
+            time.sleep(0.1)
     return {number: (found[0][number], found[1][number]) for number in sorted(found[0])}
 
 
 def count_records(config: Mapping[str, Any], topic: str) -> int:
-    """Return how many records a topic holds, by its offsets (exact where nothing was compacted or
-    transactional).
-    """
+    """Return how many records a topic holds, by its offsets (exact unless compacted or transactional)."""
     return sum(end - first for first, end in offset_ranges(config, topic).values())
 
 
-def send(
-    config: Mapping[str, Any],
-    topic: str,
-    key: str,
-    value: bytes,
-    *,
-    partition: int = -1,
-    timeout: float = REQUEST_TIMEOUT,
-) -> None:
-    """Send one record and wait for its acknowledgement; partition -1 means the one that the key gives.
-
-    Raises MillraceError if there is no acknowledgement in `timeout` seconds.
-    """
-    from confluent_kafka import Producer
-
-    failures: list[str] = []
-    producer = Producer({**config, "message.timeout.ms": int(timeout * 1000), "enable.idempotence": True})
-    producer.produce(
-        topic,
-        value,
-        key,
-        partition,
-        on_delivery=lambda error, _: failures.append(error.str()) if error else None,
-    )
-    if producer.flush(timeout + 1) or failures:
-        reason = failures[0] if failures else "timed out"
-        raise MillraceError(f"Topic {topic} did not take a record ({reason}): check the broker and the topic.")
+def _await_leaders(admin: "AdminClient", topics: Sequence[TopicSpec]) -> None:
+    """Wait until new topics can be written to: the broker says that they are made a moment earlier."""
+    deadline = time.monotonic() + REQUEST_TIMEOUT
+    while True:
+        known = admin.list_topics(timeout=REQUEST_TIMEOUT).topics
+        led = {name: [p for p in topic.partitions.values() if p.leader >= 0] for name, topic in known.items()}
+        late = [topic.name for topic in topics if len(led.get(topic.name, ())) < topic.partitions]
+        if not late:
+            return
+        if time.monotonic() >= deadline:
+            raise MillraceError(f"Topics {', '.join(late)} were created but have no leader yet: check the broker.")
+        time.sleep(0.05)
 
 
 def _await_all(futures: Mapping[str, Any], verb: str, tolerate: str) -> None:

@@ -65,9 +65,7 @@ def last_window_end(last_event: datetime, length: timedelta, slide: timedelta) -
 
 
 def records_behind(document: Mapping[str, Any], goal: Goal) -> dict[str, int | None]:
-    """Return how many of the goal's records each query still has before it; None if it has reported no
-    batch yet.
-    """
+    """Return how many of the goal's records each query has before it; None if it reported no batch yet."""
     behind: dict[str, int | None] = {}
     for query in document.get("queries", ()):
         batch = newest(query)

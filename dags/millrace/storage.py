@@ -42,9 +42,7 @@ def stop_file(application: str, settings: Settings | None = None) -> "ObjectStor
 
 
 def run_folder(run_id: str) -> str:
-    """Return the name of a run's folder below `reports/`: the run id, with what a path can't hold replaced
-    by `_`.
-    """
+    """Return the folder of a run below `reports/`: its id, with `_` for what a path can't hold."""
     return re.sub(r"[^A-Za-z0-9_.:+-]", "_", run_id)
 
 

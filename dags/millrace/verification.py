@@ -10,7 +10,6 @@ import csv
 import importlib.util
 import shutil
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from millrace import records
 from millrace.errors import MillraceError
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 SQL_FOLDER = Path(__file__).parent / "sql"
 SHOWN_DIFFERENCES = 10
-CONSUME_BATCH = 10_000
-CONSUME_TIMEOUT = 30.0
-"""Seconds without any record until reading a topic counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +117,7 @@ def connection() -> "Iterator[duckdb.DuckDBPyConnection]":
 
 
 def load_expected(database: "duckdb.DuckDBPyConnection", windows: Windows) -> None:
-    """Make the tables `events` (event_type, event_time) and `expected` (start_s, end_s, event_type,
-    events).
-    """
+    """Make the tables `events` (event_type, event_time), `expected` (start_s, end_s, event_type, events)."""
     if windows.length.total_seconds() < windows.slide.total_seconds():
         raise MillraceError(f"Windows of {windows.length} can't slide by {windows.slide}, which is longer.")
     with source_files() as (flights, airports):
@@ -187,7 +182,7 @@ def load_topic(database: "duckdb.DuckDBPyConnection", config: Mapping[str, Any],
     with tempfile.NamedTemporaryFile("w", prefix="millrace-topic-", suffix=".csv", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("partition", "record_offset", "record_key", "record_value"))
-        for record in read_topic(config, topic):
+        for record in records.read_topic(config, topic):
             key, value = record.key() or b"", record.value() or b""
             writer.writerow((record.partition(), record.offset(), key.decode(), value.decode()))
         file.flush()
@@ -197,44 +192,6 @@ def load_topic(database: "duckdb.DuckDBPyConnection", config: Mapping[str, Any],
         except duckdb.Error as error:
             detail = str(error).strip().splitlines()[0]
             raise MillraceError(f"Topic {topic} holds a record that is not a window ({detail}).") from error
-
-
-def read_topic(config: Mapping[str, Any], topic: str) -> Iterator[Any]:
-    """Yield each record that a topic holds now.
-
-    Raises MillraceError if the broker stops answering before the end.
-    """
-    from confluent_kafka import Consumer, TopicPartition
-
-    from millrace import kafka
-
-    ranges = kafka.offset_ranges(config, topic)
-    left = {partition: end for partition, (first, end) in ranges.items() if end > first}
-    settings = {**config, "group.id": "millrace-verification", "enable.auto.commit": False}
-    consumer = Consumer({**settings, "enable.partition.eof": False, "auto.offset.reset": "earliest"})
-    try:
-        consumer.assign([TopicPartition(topic, partition, ranges[partition][0]) for partition in left])
-        deadline = time.monotonic() + CONSUME_TIMEOUT
-        while left:
-            records = consumer.consume(CONSUME_BATCH, 0.5)
-            if records:
-                deadline = time.monotonic() + CONSUME_TIMEOUT
-            elif time.monotonic() >= deadline:
-                raise MillraceError(f"Topic {topic} gave no record for {CONSUME_TIMEOUT:g} s: check the broker.")
-            yield from _checked(records, topic, left)
-    finally:
-        consumer.close()
-
-
-def _checked(records: list[Any], topic: str, left: dict[int, int]) -> Iterator[Any]:
-    for record in records:
-        if record.error():
-            raise MillraceError(f"Cannot read topic {topic}: {record.error().str()}; check the broker.")
-        end = left.get(record.partition())
-        if end is not None and record.offset() < end:
-            yield record
-        if end is not None and record.offset() >= end - 1:
-            del left[record.partition()]
 
 
 def compare(database: "duckdb.DuckDBPyConnection", table: str, sink: str) -> Comparison:

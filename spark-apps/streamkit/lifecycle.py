@@ -144,15 +144,26 @@ def _failed(query: StreamingQuery) -> int:
     return 1
 
 
+def between_batches(query: StreamingQuery) -> bool:
+    """Return whether a query that is stopped now leaves no batch half done.
+
+    Under load the next trigger begins as the last one ends, so the moment to catch is when it asks the sources what is
+    new: only after that is a batch planned.
+    """
+    status = query.status
+    return not status["isTriggerActive"] or status["message"].startswith("Getting offsets from")
+
+
 def _stop_gracefully(
     spark: SparkSession, settings: AppSettings, queries: dict[str, tuple[DataStreamWriter, StreamingQuery]]
 ) -> int:
     """Stop every query between two batches; finish a batch that began all the same."""
-    deadline = time.monotonic() + duration_ms(settings.stop_timeout) / 1000
+    patience = duration_ms(settings.stop_timeout) / 1000
+    deadline = time.monotonic() + patience
     LOGGER.info("stopping")
     for _, query in queries.values():
-        while query.isActive and query.status["isTriggerActive"] and time.monotonic() < deadline:
-            time.sleep(0.005)
+        while query.isActive and not between_batches(query) and time.monotonic() < deadline:
+            time.sleep(0.002)
         query.stop()
     files = HadoopFiles(spark)
     status = 0
@@ -163,7 +174,7 @@ def _stop_gracefully(
         if not inspect(settings.checkpoint(name), files.list).clean:
             LOGGER.info("finishing the interrupted batch", extra={"fields": {"query": name}})
             last = writer.trigger(once=True).start()
-            if not last.awaitTermination(max(1, round(deadline - time.monotonic()))):
+            if not last.awaitTermination(max(1, round(patience))):
                 last.stop()
         state = inspect(settings.checkpoint(name), files.list)
         fields = {"query": name, "planned": state.planned, "finished": state.finished, "clean": state.clean}

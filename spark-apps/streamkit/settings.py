@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 
 import yaml
 
-from streamkit.settings_loader import Check, SettingsError, duration, expand, load_dataclass, override, positive
+from streamkit.settings_loader import (
+    Check,
+    SettingsError,
+    duration,
+    duration_or_zero,
+    expand,
+    load_dataclass,
+    override,
+    positive,
+)
 
 __all__ = ["AppSettings", "SettingsError", "load_settings", "parse_arguments"]
 
@@ -100,8 +109,9 @@ class AppSettings:
     source: SourceSettings
     sinks: SinksSettings
     mode: Literal["micro-batch", "real-time"] = "micro-batch"
-    trigger: Duration = "1 second"
-    """Time between the starts of two micro-batches; in real-time mode the length of one long batch."""
+    trigger: Annotated[str, Check(duration_or_zero)] = "1 second"
+    """Time between the starts of two micro-batches (`0 seconds`: each starts when the one before ends); in real-time
+    mode the length of one long batch."""
     output_mode: Literal["append", "update", "complete"] = "append"
     watermark: WatermarkSettings | None = None
     window: WindowSettings | None = None

@@ -39,6 +39,11 @@ def duration(value: str) -> None:
         raise ValueError("expected a duration above zero")
 
 
+def duration_or_zero(value: str) -> None:
+    """Raise ValueError unless the value is a duration."""
+    duration_ms(value)
+
+
 def positive(value: int) -> None:
     """Raise ValueError unless the value is 1 or more."""
     if value < 1:

@@ -97,6 +97,7 @@ class CommandLine:
         }
         self.environment |= environment
         self.instances: set[str] = set()
+        self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command in a session of its own; its output goes to `output(process)`."""
@@ -112,6 +113,7 @@ class CommandLine:
         )
         process.log = Path(log.name)  # type: ignore[attr-defined]
         log.close()
+        self.started.append(process)
         return process
 
     def run(self, *arguments: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
@@ -136,8 +138,13 @@ class CommandLine:
         return found
 
     def close(self) -> None:
-        """End whatever is left of all instances that were seen."""
+        """End whatever is left of the commands that were started and of all instances that were seen."""
         self.instance()
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            process.log.unlink(missing_ok=True)  # type: ignore[attr-defined]
         for instance in self.instances:
             end_all(instance, grace_seconds=0)
 

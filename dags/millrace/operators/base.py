@@ -16,17 +16,13 @@ LOG_TAIL_LINES = 40
 
 
 def owner_of(context: "Context") -> str:
-    """Return the name under which a run owns applications and jobs; the same for each try of each of its
-    tasks.
-    """
+    """Return the name under which a run owns things: the same for each try of each of its tasks."""
     return f"{context['dag'].dag_id}/{context['run_id']}"
 
 
 @contextmanager
 def one_sentence(log: Any) -> Iterator[None]:
-    """Turn a MillraceError into a task failure whose message is that sentence, without the traceback
-    behind it.
-    """
+    """Turn a MillraceError into a task failure with that sentence, and no traceback behind it."""
     try:
         yield
     except OwnedByAnotherError as error:

@@ -31,12 +31,11 @@ class CheckKafkaOperator(BaseOperator):
 
 
 class CreateTopicsOperator(BaseOperator):
-    """Makes the topics of a contract file that are missing; in mode `restart` makes a pipeline's own
-    topics anew.
+    """Makes the topics of a contract file that are missing.
 
-    `restart` also deletes the application's checkpoints and tables, because offsets and windows of the old
-    topics mean nothing in the new ones. `resume` keeps all, and refuses another range of input than the one
-    that was begun.
+    Mode `restart` makes a pipeline's own topics anew, and deletes the application's checkpoints and tables,
+    because offsets and windows of the old topics mean nothing in the new ones. `resume` keeps all, and
+    refuses another range of input than the one that was begun.
     """
 
     template_fields = ("mode", "input_range", "contract")

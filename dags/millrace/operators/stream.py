@@ -140,7 +140,14 @@ class StopPipelineOperator(BaseOperator):
         for name, result in done.items():
             self.log.info("%s: %s", name, result)
         self._fail_if_others_failed(context)
+        self._fail_if_ended_badly(owner_of(context))
         return done
+
+    def _fail_if_ended_badly(self, owner: str) -> None:
+        """Fail, also in a retry, if the application had to be ended by force: then its last batch isn't finished."""
+        status = get_target().application_status(self.application)
+        if status.owner == owner and status.state is ApplicationState.FAILED:
+            raise AirflowFailException(f"{self.application} did not end well: {status.message}.")
 
     def _fail_if_others_failed(self, context: "Context") -> None:
         if not self.decisive_tasks:
@@ -180,17 +187,13 @@ def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str
             problems.append(str(error))
         else:
             done[name] = f"{after.state}: {after.message}"
-            if after.state is ApplicationState.FAILED:
-                problems.append(f"{name} did not end well: {after.message}.")
     if problems:
         raise MillraceError(" ".join(problems))
     return done
 
 
 def repeat_heartbeats(log: Any, kafka_conn_id: str, topic: str | None, job: str | None) -> None:
-    """Send each partition of `topic` the heartbeat that `job` ended with once more; see
-    `millrace.heartbeat`.
-    """
+    """Send each partition of `topic` once more the heartbeat that `job` ended with (`millrace.heartbeat`)."""
     from millrace.heartbeat import send_heartbeats
 
     if topic is None or job is None:

@@ -79,9 +79,10 @@ class JobSpec:
     arguments: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     status_file_argument: str | None = None
-    """If the module can write its progress as JSON: the option that takes the file's path. The target
-    appends it
-    with a path of its own and returns what the file holds as `JobStatus.result`."""
+    """If the module can write its progress as JSON: the option that takes the file's path.
+
+    The target appends it with a path of its own, and returns what the file holds as `JobStatus.result`.
+    """
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,7 @@ class Target(Protocol):
     """
 
     def start_application(self, manifest: Path, owner: str, arguments: Sequence[str] = ()) -> ApplicationStatus:
-        """Start the application that a SparkApplication manifest describes, with `arguments` added to its
-        own.
+        """Start what a SparkApplication manifest describes, with `arguments` added to its own.
 
         If `owner` already runs it, nothing is started and its status is returned. If another owner runs it,
         OwnedByAnotherError is raised.
@@ -119,14 +119,11 @@ class Target(Protocol):
         ...
 
     def progress(self, name: str, last: int | None = None) -> dict[str, Any]:
-        """Return the driver's `/progress` document, with only the `last` newest batches of each query if
-        given.
-        """
+        """Return the driver's `/progress` document; of each query only the `last` newest batches, if given."""
         ...
 
     def stop_application(self, name: str, timeout: float, owner: str | None = None) -> ApplicationStatus:
-        """Ask the application to finish its batch and end; after `timeout` seconds, end it by force and
-        say so.
+        """Ask the application to finish its batch and end; after `timeout` seconds use force, and say so.
 
         Does nothing if it doesn't run. With `owner`, an application of another owner is left alone and
         OwnedByAnotherError is raised.
@@ -138,9 +135,7 @@ class Target(Protocol):
         ...
 
     def start_job(self, job: JobSpec, owner: str) -> JobStatus:
-        """Start a job. The rules on owners are those of `start_application`; a job that has ended starts
-        again.
-        """
+        """Start a job, also one that has ended. The rules on owners are those of `start_application`."""
         ...
 
     def job_status(self, name: str) -> JobStatus:

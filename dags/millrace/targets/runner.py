@@ -191,9 +191,7 @@ class Supervisor:
 
 
 def describe(code: int) -> str:
-    """Say what an exit code of `subprocess` means; a JVM or shell that a signal ended may also give 128
-    plus it.
-    """
+    """Say what an exit code means; for a signal, a JVM or a shell may give 128 plus its number."""
     number = -code if code < 0 else code - 128
     if code < 0 or 128 < code < 160:
         try:

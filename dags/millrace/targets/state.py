@@ -78,9 +78,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def acquire(lock: Path, patience: float = 0.0) -> int | None:
-    """Take the lock and return its file descriptor, or None if somebody still holds it after `patience`
-    seconds.
-    """
+    """Take the lock and return its descriptor, or None if it is still held after `patience` seconds."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     deadline = time.monotonic() + patience
     while True:

@@ -194,9 +194,7 @@ class CaughtUpTrigger(PollingTrigger):
         return self._idle(document, goal)
 
     def _idle(self, document: dict[str, Any], goal: Goal) -> dict[str, Any] | None:
-        """Return the event `idle` if nothing has moved for long, and no query is at work on the goal's
-        records.
-        """
+        """Return the event `idle` if nothing has moved for long, and no query is at work on the goal."""
         position = tuple(
             (query.get("runId"), (newest(query) or {}).get("batchId")) for query in document.get("queries", ())
         )
@@ -222,9 +220,7 @@ def goal_of(job: JobStatus, topic: str, query: str, window_seconds: int, slide_s
 
 
 def driver_progress(target: Target, status: ApplicationStatus, last: int = 1) -> dict[str, Any] | None:
-    """Return the driver's progress, or None if it can't answer now: it starts, it ends, or it is between
-    two tries.
-    """
+    """Return the driver's progress, or None if it can't answer now: it starts, ends, or waits to rerun."""
     if status.state is not ApplicationState.RUNNING:
         return None
     try:

@@ -21,7 +21,7 @@ if "AIRFLOW_HOME" not in os.environ:
 from millrace.config import load_settings
 from millrace.targets import embedded
 from millrace.targets.embedded import EmbeddedTarget
-from millrace.targets.state import AppDirectory, signal_group
+from millrace.targets.state import AppDirectory, is_alive, signal_group
 
 MANIFEST = """
 apiVersion: sparkoperator.k8s.io/v1beta2
@@ -136,7 +136,7 @@ class Application:
         """SIGKILL the `runner` or the `driver`, and wait until it is gone."""
         identity = self.directory.read_status()[who]
         os.kill(int(identity["pid"]), signal.SIGKILL)
-        eventually(lambda: not embedded.is_alive(identity))
+        eventually(lambda: not is_alive(identity))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from millrace import callbacks, kafka
+from millrace import callbacks, kafka, records
 from millrace.errors import MillraceError
 from millrace.operators import stream as operators
 
@@ -23,12 +23,12 @@ CONTEXT = {
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    records: list[tuple[str, dict[str, Any]]] = []
+    taken: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(kafka, "connection_config", lambda: {"bootstrap.servers": "h:1"})
     monkeypatch.setattr(
-        kafka, "send", lambda _, topic, key, value, **__: records.append((f"{topic}/{key}", json.loads(value)))
+        records, "send", lambda _, topic, key, value, **__: taken.append((f"{topic}/{key}", json.loads(value)))
     )
-    return records
+    return taken
 
 
 def test_failure_is_logged_and_sent(sent: list[Any], caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,8 @@ from millrace.config import Settings, load_settings
 from millrace.errors import MillraceError
 from millrace.targets import embedded, get_target
 from millrace.targets.base import JobSpec
-from millrace.targets.embedded import EmbeddedTarget, child_environment, require_java
+from millrace.targets.embedded import EmbeddedTarget
+from millrace.targets.supervision import child_environment, require_java
 from tests.unit.millrace.conftest import MANIFEST, Application, eventually, lives
 
 JOB = """

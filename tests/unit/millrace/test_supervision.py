@@ -13,7 +13,7 @@ import pytest
 from millrace import storage
 from millrace.config import load_settings
 from millrace.errors import MillraceError, OwnedByAnotherError
-from millrace.targets import embedded
+from millrace.targets import embedded, supervision
 from millrace.targets.embedded import EmbeddedTarget
 from millrace.targets.state import is_held
 from tests.unit.millrace.conftest import Application, eventually, lives
@@ -168,7 +168,7 @@ def test_stop_lets_the_driver_end_by_itself(application: Application) -> None:
 
 
 def test_stop_uses_force_in_the_end_and_says_so(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "FORCE_TIMEOUT", 0.5)
+    monkeypatch.setattr(supervision, "FORCE_TIMEOUT", 0.5)
     application.start(behaviour="stubborn", policy=ALWAYS)
     pid = application.wait_for_starts(1)[0]
     status = application.target.stop_application("sample", 0.5)
@@ -179,12 +179,12 @@ def test_stop_uses_force_in_the_end_and_says_so(application: Application, monkey
 
 
 def test_force_without_supervisor_is_recorded_too(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "FORCE_TIMEOUT", 5)
+    monkeypatch.setattr(supervision, "FORCE_TIMEOUT", 5)
     application.start(behaviour="stubborn")
     application.wait_for_starts(1)
     eventually(lambda: application.state() == "RUNNING")
     application.kill("runner")
-    monkeypatch.setattr(embedded, "FORCE_TIMEOUT", 0.5)
+    monkeypatch.setattr(supervision, "FORCE_TIMEOUT", 0.5)
     status = application.target.stop_application("sample", 0.2)
     assert status.state == "FAILED"
     assert "did not stop within 0.2 s" in status.message

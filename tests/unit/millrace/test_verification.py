@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from millrace import verification
+from millrace import records, verification
 from millrace.errors import MillraceError
 from millrace.verification import (
     Verification,
@@ -208,7 +208,7 @@ def topic_records(change: str = "") -> Iterator[Record]:
 @quick
 def test_last_record_of_a_key_counts_in_the_topic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = write_table(tmp_path)
-    monkeypatch.setattr(verification, "read_topic", lambda *_: topic_records())
+    monkeypatch.setattr(records, "read_topic", lambda *_: topic_records())
     found = verify(WINDOWS, url, {}, "windows")
     assert found.passed
     assert (found.comparisons[1].rows, found.comparisons[1].records) == (
@@ -223,7 +223,7 @@ def test_wrong_topic_fails_beside_a_right_table(
 ) -> None:
     url = write_table(tmp_path)
     change = "UPDATE right_ones SET events = events + 1 " + where(some_window)
-    monkeypatch.setattr(verification, "read_topic", lambda *_: topic_records(change))
+    monkeypatch.setattr(records, "read_topic", lambda *_: topic_records(change))
     found = verify(WINDOWS, url, {}, "windows")
     assert [comparison.differing for comparison in found.comparisons] == [0, 1]
     assert "in the Kafka topic windows differ" in found.failure()
@@ -232,7 +232,7 @@ def test_wrong_topic_fails_beside_a_right_table(
 @quick
 def test_record_that_is_no_window_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = write_table(tmp_path)
-    monkeypatch.setattr(verification, "read_topic", lambda *_: iter([Record(0, 0, b"k", b"not json")]))
+    monkeypatch.setattr(records, "read_topic", lambda *_: iter([Record(0, 0, b"k", b"not json")]))
     with pytest.raises(MillraceError, match="windows holds a record that is not a window") as caught:
         verify(WINDOWS, url, {}, "windows")
     assert "\n" not in str(caught.value)

@@ -68,9 +68,7 @@ def test_a_batch_that_was_interrupted_is_finished_after_all(spark, app, monkeypa
         time.sleep(0.5)
         finished.append(batch)
 
-    from pyspark.sql.streaming import StreamingQuery
-
-    monkeypatch.setattr(StreamingQuery, "status", property(lambda _: {"isTriggerActive": False}))
+    monkeypatch.setattr("streamkit.lifecycle.between_batches", lambda _: True)
     assert run(spark, settings, [writer(spark, settings, "torn", write)], lambda: len(finished) > 1) == 0
     state = inspect(settings.checkpoint("torn"), local_listing)
     assert state.clean

@@ -71,7 +71,7 @@ def test_a_variable_may_have_a_default(tmp_path):
         ("source.max_offsets_per_trigger=0", ["source: max_offsets_per_trigger", "1 or more"]),
         ("source.max_offsets_per_trigger=true", ["a whole number"]),
         ("trigger=soon", ["trigger", "'soon'", "`1 second`"]),
-        ("trigger=0 seconds", ["trigger", "above zero"]),
+        ("watermark.delay=0 seconds", ["watermark: delay", "above zero"]),
         ("watermark.scope=planet", ["watermark: scope", "partition, topic"]),
         ("output_mode=upsert", ["output_mode", "append, update, complete"]),
         ("state_store.changelog=maybe", ["state_store: changelog", "true or false"]),

@@ -1,0 +1,50 @@
+"""An AIRFLOW_HOME that is nobody's, with a database where a test asks for one."""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Airflow: it writes its settings to AIRFLOW_HOME as soon as it is imported.
+if "AIRFLOW_HOME" not in os.environ:
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="millrace-test-airflow-")
+    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def clean_environment(airflow_home: Path) -> dict[str, str]:
+    """The environment of a fresh Airflow component; nothing of the caller's Airflow or Millrace."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MILLRACE"))}
+    folders = (REPOSITORY, REPOSITORY / "dags", REPOSITORY / "spark-apps")
+    return environment | {
+        "AIRFLOW_HOME": str(airflow_home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": os.pathsep.join(str(folder) for folder in folders),
+    }
+
+
+def run_python(code: str, environment: dict[str, str]) -> str:
+    """Run a program in a new interpreter; return what it printed. Fails the test with its errors."""
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    if run.returncode:
+        pytest.fail(f"{run.stdout}\n{run.stderr}")
+    return run.stdout
+
+
+@pytest.fixture(scope="session")
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of an Airflow with a migrated SQLite database and the pools of the repository."""
+    environment = clean_environment(tmp_path_factory.mktemp("airflow"))
+    for arguments in (["db", "migrate"], ["pools", "import", str(REPOSITORY / "dags" / "pools.json")]):
+        command = [sys.executable, "-m", "airflow", *arguments]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    return environment

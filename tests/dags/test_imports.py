@@ -1,0 +1,69 @@
+"""DAG files are parsed again and again: they must be quick, light, and must not touch anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.dags.conftest import REPOSITORY, clean_environment, run_python
+
+SECONDS = 10.0
+"""For one DAG file after Airflow itself, on a machine that is busy with other tests."""
+HEAVY = ("confluent_kafka", "deltalake", "duckdb", "kubernetes", "pandas", "plotly", "pyspark")
+
+# An audit hook sees what the interpreter does, however it is called.
+CODE = """
+import importlib, json, sys, time
+import airflow.sdk
+import airflow.triggers.base
+import croniter  # Airflow imports it with the first DAG, and it looks at the interpreter's file.
+seen = []
+def hook(event, arguments):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "subprocess.", "os.system", "os.mkdir", "os.remove")):
+        seen.append(f"{event} {arguments}")
+    if event == "open" and arguments[1] and set(arguments[1]) & set("wax+"):
+        if not str(arguments[0]).rpartition(".")[2].startswith("pyc"):
+            seen.append(f"open {arguments[0]} for writing")
+before = set(sys.modules)
+sys.addaudithook(hook)
+began = time.monotonic()
+importlib.import_module(%r)
+seconds = time.monotonic() - began
+print(json.dumps({"seconds": seconds, "seen": seen, "modules": sorted(set(sys.modules) - before)}))
+"""
+
+
+def dag_files() -> list[str]:
+    return sorted(path.stem for path in (REPOSITORY / "dags").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", dag_files())
+def test_import_is_quick_light_and_touches_nothing(name: str, tmp_path: Path) -> None:
+    found = json.loads(run_python(CODE % name, clean_environment(tmp_path)).splitlines()[-1])
+    assert found["seen"] == []
+    assert [module for module in found["modules"] if module.split(".")[0] in HEAVY] == []
+    assert found["seconds"] < SECONDS
+
+
+def test_airflow_parses_every_file_without_an_error(airflow_database: dict[str, str]) -> None:
+    code = (
+        "import json\n"
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        "from airflow.serialization.serialized_objects import DagSerialization\n"
+        "bag = DagBag()\n"
+        "for dag in bag.dags.values(): DagSerialization.from_dict(DagSerialization.to_dict(dag))\n"
+        "print(json.dumps({'errors': bag.import_errors, 'dags': sorted(bag.dags)}))"
+    )
+    found = json.loads(run_python(code, airflow_database).splitlines()[-1])
+    assert found["errors"] == {}
+    assert "streaming_pipeline" in found["dags"]
+
+
+def test_bad_retry_delay_is_named_in_the_import_error(tmp_path: Path) -> None:
+    code = (
+        "from millrace.errors import MillraceError\n"
+        "try: import streaming_pipeline\n"
+        "except MillraceError as error: print(error)"
+    )
+    printed = run_python(code, clean_environment(tmp_path) | {"MILLRACE_RETRY_DELAY_SECONDS": "soon"})
+    assert "MILLRACE_RETRY_DELAY_SECONDS is 'soon'" in printed
