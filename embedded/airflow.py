@@ -97,6 +97,9 @@ def airflow_environment(settings: Settings, keys: Secrets, loop_seconds: float) 
         "LOGGING__COLORED_CONSOLE_LOG": False,
         # The default of 1 s adds up over a run's tasks, each of which takes the scheduler two or three looks.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": loop_seconds,
+        # A task's supervisor that sees its pipes close before its process is gone sleeps this long (default 5 s) before
+        # it reports the end; a trigger that fires meanwhile makes the scheduler fail the task.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
         "DAG_PROCESSOR__PRINT_STATS_INTERVAL": 300,

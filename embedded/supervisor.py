@@ -25,6 +25,8 @@ LOOP_SECONDS = {"run": 0.1, "up": 0.5}
 AIRFLOW_SECONDS = 120.0
 QUICK_START = "-XX:TieredStopAtLevel=1"
 """Java option: compile soon, and not again."""
+RETRY_SECONDS = 15
+"""The first delay before a task of a run is tried again."""
 MOST_RESTARTS = 3
 """How often a part that dies is started again, before the whole is given up."""
 
@@ -65,9 +67,11 @@ class Supervisor:
         environment = child_environment(settings, java, found["spark"], os.environ) | self.instance.environment
         short_lived = self.instance.record.command == "run"
         if short_lived:
-            # For spark-submit. A run ends within minutes, most of which its driver's JVM would spend on compiling better
-            # what it hardly uses: session and two small batches take 15 s of CPU time instead of 31 s.
+            # For spark-submit. A run ends within minutes, most of which its driver's JVM would spend on compiling
+            # better what it hardly uses: session and two small batches take 15 s of CPU time instead of 31 s.
             environment["SPARK_SUBMIT_OPTS"] = f"{environment.get('SPARK_SUBMIT_OPTS', '')} {QUICK_START}".strip()
+            # Nor would somebody who watches wait for a retry as long as a production does.
+            environment.setdefault("MILLRACE_RETRY_DELAY_SECONDS", str(RETRY_SECONDS))
         self._prepare_logs()
         self.airflow = Airflow(
             settings, environment | airflow_environment(settings, keys, LOOP_SECONDS[self.instance.record.command])

@@ -21,6 +21,11 @@ def sentence(text: str) -> str:
     """Return the first paragraph of a message in one line, or what a Python traceback in it ends with."""
     _, found, traceback = text.rpartition("Traceback (most recent call last):")
     if found:
-        lines = [line for line in traceback.splitlines() if line.strip() and not line.startswith(" ")]
+        lines = [line for line in traceback.splitlines() if line.strip() and not line.startswith((" ", "\t"))]
+        # Py4J's own line names a call only; Java's causes come below it, the innermost last.
+        causes = [line for line in lines if line.startswith((": ", "Caused by: "))]
+        if causes and "Py4JJavaError" in lines[0]:
+            name, _, why = causes[-1].removeprefix("Caused by").removeprefix(": ").partition(": ")
+            return f"{name.rpartition('.')[2]}: {why}".strip()
         return lines[0].strip() if lines else text.splitlines()[0]
     return " ".join(text.strip().split("\n\n", maxsplit=1)[0].split())

@@ -14,6 +14,11 @@ SUCCESS = "success"
 ERROR = "error"
 IDLE = "idle"
 
+SETTLE_SECONDS = 2.0
+"""How long a trigger waits before its event, at least: the executor's report that the task was deferred must be there
+first. If it comes after the task is queued again, the scheduler takes it for the end of a task that nobody ran, and
+fails it (`ti_requeued` in Airflow's `SchedulerJobRunner.process_executor_events`)."""
+
 
 class PollingTrigger(BaseTrigger):
     """Calls `poll` every `poll_interval` seconds in a thread, until it returns an event's payload.
@@ -46,6 +51,7 @@ class PollingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll until there is something to say; yields exactly one event."""
+        began = time.monotonic()
         while True:
             try:
                 payload = await asyncio.to_thread(self.poll)
@@ -57,6 +63,7 @@ class PollingTrigger(BaseTrigger):
                     "message": f"Gave up after the time allowed: {self.waiting_for()}.",
                 }
             if payload is not None:
+                await asyncio.sleep(max(0.0, began + SETTLE_SECONDS - time.monotonic()))
                 yield TriggerEvent(payload)
                 return
             await asyncio.sleep(self.poll_interval)

@@ -11,7 +11,7 @@ from airflow.triggers.base import BaseTrigger
 from millrace import history
 from millrace.errors import MillraceError
 from millrace.targets.base import ApplicationState, ApplicationStatus, JobState, JobStatus
-from millrace.triggers import stream
+from millrace.triggers import base, stream
 from millrace.triggers.base import PollingTrigger
 from millrace.triggers.stream import ApplicationReadyTrigger, CaughtUpTrigger
 
@@ -56,6 +56,7 @@ class Known:
 def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Known:
     target = Known()
     monkeypatch.setattr(stream, "get_target", lambda: target)
+    monkeypatch.setattr(base, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(stream, "IDLE_SECONDS", 0.2)
     monkeypatch.setattr(stream, "FIRST_BATCH_SECONDS", 0.2)
     monkeypatch.setenv("MILLRACE_STORAGE", f"file://{tmp_path}")
@@ -189,6 +190,13 @@ class SlowTrigger(PollingTrigger):
     def poll(self) -> dict[str, Any]:
         time.sleep(0.5)
         return {"status": "success"}
+
+
+def test_event_waits_for_the_report_that_the_task_was_deferred(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "SETTLE_SECONDS", 0.3)
+    began = time.monotonic()
+    assert event_of(caught_up())["status"] == "success"
+    assert time.monotonic() - began >= 0.3
 
 
 def test_looking_does_not_block_the_event_loop() -> None:

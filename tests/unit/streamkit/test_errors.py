@@ -18,6 +18,22 @@ def test_a_traceback_inside_a_message_is_its_last_line():
     assert sentence(TRACEBACK) == "ValueError: no room: make some"
 
 
+@pytest.mark.parametrize(
+    ("causes", "expected"),
+    [
+        ("\tat a.B.c(B.java:1)\n", "IOException: Mkdirs failed: file:/x"),
+        ("\tat a.B.c(B.java:1)\nCaused by: a.b.Full: no space: left\n\t... 3 more\n", "Full: no space: left"),
+    ],
+)
+def test_a_java_exception_inside_a_traceback_is_its_innermost_cause(causes, expected):
+    text = TRACEBACK.replace(
+        "ValueError: no room: make some",
+        "py4j.protocol.Py4JJavaError: An error occurred while calling o2.save.\n"
+        f": java.io.IOException: Mkdirs failed: file:/x\n{causes}",
+    )
+    assert sentence(text) == expected
+
+
 def test_a_long_message_is_its_first_paragraph_in_one_line():
     assert sentence("one\n two\n\nthree") == "one two"
     assert first_line(RuntimeError("broken\npipe")) == "broken pipe"
