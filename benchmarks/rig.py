@@ -13,7 +13,7 @@ from typing import Any
 
 from embedded import jars
 from embedded.broker import Broker, BrokerSettings
-from embedded.java import find_java
+from embedded.java import find_java, home_for_spark
 from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from embedded.processes import end_all
@@ -117,7 +117,7 @@ def rig() -> Iterator[Rig]:
         MILLRACE_STORAGE=f"file://{home}/storage",
         MILLRACE_SPARK_JARS=str(directories["spark"]),
         MILLRACE_INSTANCE=instance,
-        JAVA_HOME=str(java.home),
+        JAVA_HOME=str(home_for_spark(java, home / "java")),
         KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{port}",
     )
     broker = Broker(

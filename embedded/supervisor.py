@@ -13,7 +13,7 @@ from embedded.broker import Broker, BrokerSettings
 from embedded.client import AirflowClient
 from embedded.errors import UserError
 from embedded.instance import Instance
-from embedded.java import Java, find_java
+from embedded.java import Java, find_java, home_for_spark
 from embedded.paths import REPOSITORY
 from embedded.ports import require_free
 from embedded.processes import rotate
@@ -182,7 +182,7 @@ def child_environment(
         # Airflow sets the titles of its processes; by default that overwrites the environment by which we find them.
         "SPT_NOENV": "1",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
-        "JAVA_HOME": str(java.home),
+        "JAVA_HOME": str(home_for_spark(java, settings.home / "java")),
         "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "MILLRACE_TARGET": "embedded",
         "MILLRACE_HOME": str(settings.home),

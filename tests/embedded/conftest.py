@@ -15,7 +15,7 @@ import pytest
 
 from embedded import jars
 from embedded.broker import Broker, BrokerSettings
-from embedded.java import Java, find_java
+from embedded.java import Java, find_java, home_for_spark
 from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from embedded.processes import end_all
@@ -27,8 +27,9 @@ def java() -> Java:
 
 
 @pytest.fixture(scope="session")
-def java_home(java: Java) -> Path:
-    return java.home
+def java_home(java: Java, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What spark-submit gets as JAVA_HOME."""
+    return home_for_spark(java, tmp_path_factory.mktemp("java"))
 
 
 @pytest.fixture(scope="session")

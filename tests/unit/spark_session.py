@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from embedded.java import find_java
+from embedded.java import find_java, home_for_spark
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    os.environ.setdefault("JAVA_HOME", str(find_java().home))
+    os.environ["JAVA_HOME"] = str(home_for_spark(find_java(), tmp_path_factory.mktemp("java")))
     # Named, as a signal handler or another test may have left MILLRACE_* or SPARK_* of a target behind.
     os.environ.pop("SPARK_REMOTE", None)
     session = (
