@@ -25,8 +25,8 @@ help: ## List the targets
 	@echo "Settings of run: FROM=2013-01-01 DAYS=31 PACE=0 (as fast as possible; N = N times real time) RESUME=1"
 	@echo "Ports: KAFKA_PORT=19092 AIRFLOW_PORT=8080    State: MILLRACE_HOME=.millrace"
 
-setup: $(VENV)/.synced ## Make the Python environment and fetch Kafka's and Spark's jars (run and test do this themselves)
-	@$(MILLRACE) setup
+setup: $(VENV)/.synced ## Make the Python environment, fetch the jars (run and test do so themselves), make starts faster
+	@$(MILLRACE) archive
 
 $(VENV)/.synced: requirements/all.lock requirements/tools.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \

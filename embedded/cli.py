@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", help="list what the runs made, ask, and remove it")
     clean.add_argument("--yes", action="store_true", help="do not ask")
     commands.add_parser("setup", help="find Java, fetch and verify the jars")
+    commands.add_parser("archive", help="make Java's class archive, so that Spark starts sooner")
     jars = commands.add_parser("jars", help="fetch the jars, or write requirements/jars.lock anew")
     jars.add_argument("action", choices=["fetch", "lock"])
     commands.add_parser("supervise", help="what `up` runs in the background")
@@ -110,7 +111,7 @@ def _dispatch(  # noqa: PLR0911 - one for each command
             from embedded.clean import clean
 
             return clean(settings, options.yes)
-    from embedded import jars
+    from embedded import class_archive, jars
     from embedded.java import find_java
 
     java = find_java()
@@ -119,8 +120,12 @@ def _dispatch(  # noqa: PLR0911 - one for each command
         print(f"Wrote {jars.LOCK} with {len(jars.write_lock(java))} jars.")
         return 0
     make_home(settings)
-    for directory in jars.fetch(java, settings.jars).values():
-        print(f"Verified {len(list(directory.glob('*.jar')))} jars in {directory}.")
+    directories = jars.fetch(java, settings.jars)
+    for directory in directories.values():
+        print(f"Verified {len(list(directory.glob('*.jar')))} jars in {directory}.", flush=True)
+    if options.command == "archive":
+        made = class_archive.make(java, directories["spark"], settings.jars, lambda text: print(text, flush=True))
+        print(f"Drivers start with {made}.")
     return 0
 
 

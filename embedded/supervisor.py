@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from embedded import jars
+from embedded import class_archive, jars
 from embedded.airflow import Airflow, airflow_environment, load_secrets, mark_migrated
 from embedded.applications import stop_applications
 from embedded.broker import Broker, BrokerSettings
@@ -23,8 +23,6 @@ BROKER_SECONDS = 60.0
 LOOP_SECONDS = {"run": 0.1, "up": 0.5}
 """The scheduler's pause by command: a run is to end soon, an instance that stays up is to be no burden."""
 AIRFLOW_SECONDS = 120.0
-QUICK_START = "-XX:TieredStopAtLevel=1"
-"""Java option: compile soon, and not again."""
 RETRY_SECONDS = 15
 """The first delay before a task of a run is tried again."""
 MOST_RESTARTS = 3
@@ -66,12 +64,14 @@ class Supervisor:
         keys = load_secrets(settings)
         environment = child_environment(settings, java, found["spark"], os.environ) | self.instance.environment
         short_lived = self.instance.record.command == "run"
+        options = class_archive.java_options(java, found["spark"], settings.jars)
         if short_lived:
-            # For spark-submit. A run ends within minutes, most of which its driver's JVM would spend on compiling
-            # better what it hardly uses: session and two small batches take 15 s of CPU time instead of 31 s.
-            environment["SPARK_SUBMIT_OPTS"] = f"{environment.get('SPARK_SUBMIT_OPTS', '')} {QUICK_START}".strip()
+            # A run ends within minutes, most of which its driver's JVM would spend on compiling better what it hardly
+            # uses: session and two small batches take 15 s of CPU time instead of 31 s.
+            options.append(class_archive.QUICK_START)
             # Nor would somebody who watches wait for a retry as long as a production does.
             environment.setdefault("MILLRACE_RETRY_DELAY_SECONDS", str(RETRY_SECONDS))
+        environment["SPARK_SUBMIT_OPTS"] = class_archive.submit_options(options, environment)
         self._prepare_logs()
         self.airflow = Airflow(
             settings, environment | airflow_environment(settings, keys, LOOP_SECONDS[self.instance.record.command])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from embedded import jars
+from embedded import class_archive, jars
 from embedded.broker import Broker, BrokerSettings
 from embedded.java import Java, find_java, home_for_spark
 from embedded.paths import REPOSITORY
@@ -52,6 +52,14 @@ def kafka_jars(jar_directories: dict[str, Path]) -> Path:
 @pytest.fixture(scope="session")
 def spark_jars(jar_directories: dict[str, Path]) -> Path:
     return jar_directories["spark"]
+
+
+@pytest.fixture(scope="session")
+def submit_options(java: Java, spark_jars: Path, jar_cache: Path) -> str:
+    """SPARK_SUBMIT_OPTS of a driver that lives for a test: over some forty of them the archive pays for itself."""
+    class_archive.make(java, spark_jars, jar_cache, print)
+    options = [*class_archive.java_options(java, spark_jars, jar_cache), class_archive.QUICK_START]
+    return class_archive.submit_options(options, {})
 
 
 @pytest.fixture(scope="session")

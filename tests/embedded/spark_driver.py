@@ -102,6 +102,7 @@ class Driver:
     topics: Topics
     jars: Path
     java_home: Path
+    submit_options: str
     storage: Path
     overrides: Sequence[str] = ()
     app: Path = APP
@@ -129,6 +130,7 @@ class Driver:
             "MILLRACE_METRICS_PORT": str(self.port),
             "KAFKA_BOOTSTRAP_SERVERS": self.topics.servers,
             "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_SUBMIT_OPTS": self.submit_options,
         }
         settings = [
             f"source.topic={self.topics.events}",

@@ -30,11 +30,13 @@ def topics(broker: Broker) -> Iterator[Topics]:
 
 
 @pytest.fixture
-def driver(topics: Topics, spark_jars: Path, java_home: Path, tmp_path: Path) -> Iterator[Callable[..., Driver]]:
+def driver(
+    topics: Topics, spark_jars: Path, java_home: Path, submit_options: str, tmp_path: Path
+) -> Iterator[Callable[..., Driver]]:
     made: list[Driver] = []
 
     def make(*overrides: str, **options: Any) -> Driver:
-        made.append(Driver(topics, spark_jars, java_home, tmp_path / "storage", overrides, **options))
+        made.append(Driver(topics, spark_jars, java_home, submit_options, tmp_path / "storage", overrides, **options))
         return made[-1]
 
     yield make

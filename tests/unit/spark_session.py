@@ -6,12 +6,14 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
+from embedded.class_archive import QUICK_START
 from embedded.java import find_java, home_for_spark
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     os.environ["JAVA_HOME"] = str(home_for_spark(find_java(), tmp_path_factory.mktemp("java")))
+    os.environ["SPARK_SUBMIT_OPTS"] = QUICK_START
     # Named, as a signal handler or another test may have left MILLRACE_* or SPARK_* of a target behind.
     os.environ.pop("SPARK_REMOTE", None)
     session = (
