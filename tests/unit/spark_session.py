@@ -1,5 +1,6 @@
 """One local Spark for all unit tests that compute with it. No jars, no Kafka."""
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -32,3 +33,5 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     )
     yield session
     session.stop()
+    # Py4J says at the interpreter's end that its connections close, when pytest has closed what it would say it to.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
