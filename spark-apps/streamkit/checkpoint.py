@@ -66,11 +66,14 @@ class HadoopFiles:
     """The few file operations that a driver needs, on any file system that Spark can reach."""
 
     def __init__(self, spark: SparkSession) -> None:
-        self._jvm: Any = spark.sparkContext._jvm
+        jvm: Any = spark.sparkContext._jvm
+        # Kept, because finding a class by its name makes Java look through every jar for each part of the name.
+        self._path: Any = jvm.org.apache.hadoop.fs.Path
+        self._io: Any = jvm.org.apache.commons.io.IOUtils
         self._conf: Any = spark.sparkContext._jsc.hadoopConfiguration()
 
     def _at(self, path: str) -> tuple[Any, Any]:
-        where = self._jvm.org.apache.hadoop.fs.Path(path)
+        where = self._path(path)
         return where.getFileSystem(self._conf), where
 
     def exists(self, path: str) -> bool:
@@ -83,7 +86,7 @@ class HadoopFiles:
         system, where = self._at(path)
         stream = system.open(where)
         try:
-            return str(self._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+            return str(self._io.toString(stream, "UTF-8"))
         finally:
             stream.close()
 

@@ -37,3 +37,15 @@ def create_session(settings: AppSettings) -> SparkSession:
     for key, value in spark_conf(settings).items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def task_slots(spark: SparkSession) -> int | None:
+    """Return how many tasks can run at the same time, or None if that changes as the app runs."""
+    context = spark.sparkContext
+    if context.master.startswith("local"):
+        return context.defaultParallelism
+    conf = context.getConf()
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        return None
+    each = int(conf.get("spark.executor.cores", "1") or 1) // int(conf.get("spark.task.cpus", "1") or 1)
+    return int(conf.get("spark.executor.instances", "2") or 2) * each

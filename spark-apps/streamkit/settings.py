@@ -40,6 +40,9 @@ class SourceSettings:
     """Most records of one micro-batch, over all partitions."""
     min_partitions: Count = 10
     """Fewest Spark tasks that read one micro-batch; Kafka partitions are split to reach it."""
+    max_partitions: Count | None = None
+    """Most Spark tasks that read one micro-batch (none: no limit); Kafka partitions are read one after the other to
+    reach it. As many as there are cores make small batches quicker; docs/tuning.md."""
     options: dict[str, str] = field(default_factory=dict)
     """Further options of Spark's Kafka source, such as `kafka.security.protocol`; used for sinks' `kafka.*` too."""
 

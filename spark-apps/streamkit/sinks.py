@@ -101,16 +101,19 @@ def to_sinks(
 
     `keys` are the columns that name a result: the Kafka key, and in output mode `update` the row of the Delta table.
     """
+    if settings.sinks.kafka and not settings.sinks.delta and not letters:
+        # Nothing needs the batch in one piece: rows go to Kafka as they are computed.
+        return to_kafka(as_kafka_records(rows, keys), settings, query)
     writer: Any = rows.writeStream.queryName(query).outputMode(settings.output_mode)
     writer = writer.foreachBatch(batch_writer(settings, query, keys, letters))
     return writer.option("checkpointLocation", settings.checkpoint(query))
 
 
 def to_kafka(records: DataFrame, settings: AppSettings, query: str) -> DataStreamWriter:
-    """Return the writer of a stateless query whose rows are Kafka records already (`key`, `value`, ...)."""
+    """Return the writer of a query whose rows are Kafka records already (`key`, `value`, ...)."""
     if settings.sinks.kafka is None:
         raise ValueError("to_kafka needs settings.sinks.kafka")
-    mode = "update" if settings.mode == "real-time" else "append"
+    mode = "update" if settings.mode == "real-time" else settings.output_mode
     writer: Any = records.writeStream.queryName(query).outputMode(mode).format("kafka")
     options = kafka_options(settings.sinks.kafka)
     return writer.options(**options).option("checkpointLocation", settings.checkpoint(query))

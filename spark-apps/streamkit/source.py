@@ -21,39 +21,66 @@ from pyspark.sql import functions as F
 
 from streamkit.contracts import Contract
 from streamkit.kafka import kafka_options, partitions_of
-from streamkit.settings import AppSettings, SourceSettings
+from streamkit.session import task_slots
+from streamkit.settings import AppSettings, SettingsError, SourceSettings
 
 Watch = Callable[[DataFrame, Sequence[int], str], DataFrame]
 """Takes records with the columns partition, offset, valid, their partitions, and a name of its own; returns them."""
+
+FETCHING = {"kafka.max.poll.records": "5000", "kafka.max.partition.fetch.bytes": "4194304"}
+"""Kafka's client hands out 500 records at a time by default; at 100,000 records/s that is 200 calls a second."""
+
+MICRO_BATCH_FETCH_WAIT = "10"
+"""Milliseconds. A task reads what is there already, but Spark asks for the end of the partition after each fetch, and
+the broker answers that after the client's next fetch, which waits for more records: half a second by default."""
 
 HEARTBEAT = "heartbeat"
 """The event type that moves the watermark and is counted by nobody."""
 
 
-def read_records(spark: SparkSession, source: SourceSettings, partitions: Sequence[int] = ()) -> DataFrame:
+def read_records(spark: SparkSession, settings: AppSettings, partitions: Sequence[int] = ()) -> DataFrame:
     """Return the topic's records as a stream, of all partitions or of those given.
 
     Columns: topic, partition, offset, timestamp, key, value (see Spark's Kafka guide).
+
+    Raises:
+        SettingsError: real-time mode with fewer task slots than partitions.
+        KafkaError: Kafka cannot be asked for the partitions, where that is needed.
     """
+    source = settings.source
+    if settings.mode == "real-time":
+        _require_slots(spark, source)
     share = 1.0
     chosen = {"subscribe": source.topic}
     if partitions:
         share = len(partitions) / len(partitions_of(spark, source))
         chosen = {"assign": json.dumps({source.topic: list(partitions)})}
-    options = {
-        **kafka_options(source),
-        "startingOffsets": source.starting_offsets,
-        "maxOffsetsPerTrigger": str(math.ceil(source.max_offsets_per_trigger * share)),
-        "minPartitions": str(math.ceil(source.min_partitions * share)),
-        **source.options,
-        **chosen,
-    }
-    return spark.readStream.format("kafka").options(**options).load()
+    options = {**FETCHING, **kafka_options(source), "startingOffsets": source.starting_offsets}
+    if settings.mode == "micro-batch":  # a real-time batch has no size, and Spark refuses to be given one
+        options["kafka.fetch.max.wait.ms"] = MICRO_BATCH_FETCH_WAIT
+        options["maxOffsetsPerTrigger"] = str(math.ceil(source.max_offsets_per_trigger * share))
+        options["minPartitions"] = str(math.ceil(source.min_partitions * share))
+    options |= {**source.options, **chosen}
+    records = spark.readStream.format("kafka").options(**options).load()
+    if settings.mode == "micro-batch" and source.max_partitions:
+        records = records.coalesce(math.ceil(source.max_partitions * share))
+    return records
 
 
 def checked(records: DataFrame, contract: Contract) -> DataFrame:
     """Add `event` (the parsed message) and `valid` (whether the record keeps the contract) to records."""
     return records.withColumn("event", contract.parsed()).withColumn("valid", contract.valid())
+
+
+def _require_slots(spark: SparkSession, source: SourceSettings) -> None:
+    """Refuse what Spark would start all the same: partitions without a task, whose records nobody reads."""
+    slots, partitions = task_slots(spark), len(partitions_of(spark, source))
+    if slots is not None and slots < partitions:
+        raise SettingsError(
+            f"mode: real-time reads each partition of topic {source.topic} by a task that never ends: there are "
+            f"{partitions} partitions and {slots} task slots: give the executors {partitions} cores in all, or use "
+            "micro-batch"
+        )
 
 
 def read_events(
@@ -75,7 +102,7 @@ def read_events(
     groups = [[partition] for partition in partitions] if watermark.scope == "partition" else [partitions]
     branches = []
     for index, group in enumerate(groups):
-        events = as_events(checked(read_records(spark, source, group), contract), contract, columns)
+        events = as_events(checked(read_records(spark, settings, group), contract), contract, columns)
         if watch:
             events = watch(events, group, f"invalid-{index}")
         branches.append(with_watermark(events, contract, watermark.delay))

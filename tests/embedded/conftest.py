@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from embedded.java import Java, find_java, home_for_spark
 from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from embedded.processes import end_all
+from tests.embedded.spark_driver import Driver, Topics
 
 
 @pytest.fixture(scope="session")
@@ -189,3 +191,27 @@ def command_line(tmp_path: Path, jar_cache: Path) -> Iterator[CommandLine]:
     found = CommandLine(tmp_path / "home", jar_cache)
     yield found
     found.close()
+
+
+@pytest.fixture
+def topics(broker: Broker) -> Iterator[Topics]:
+    """Topics of one test's own."""
+    found = Topics(broker)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def driver(
+    topics: Topics, spark_jars: Path, java_home: Path, submit_options: str, tmp_path: Path
+) -> Iterator[Callable[..., Driver]]:
+    """Make drivers with the settings given; each is killed in the end."""
+    made: list[Driver] = []
+
+    def make(*overrides: str, **options: Any) -> Driver:
+        made.append(Driver(topics, spark_jars, java_home, submit_options, tmp_path / "storage", overrides, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()

@@ -1,4 +1,4 @@
-"""Runs event-windows as the embedded target does: one local spark-submit, followed over HTTP."""
+"""Runs an app, by default event-windows, as the embedded target does: one local spark-submit, followed over HTTP."""
 
 import json
 import os
@@ -107,6 +107,7 @@ class Driver:
     overrides: Sequence[str] = ()
     app: Path = APP
     name: str = "event-windows"
+    cores: int = 2
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     port: int = field(default=0, init=False)
 
@@ -141,7 +142,7 @@ class Driver:
         ]
         command = [
             str(Path(sys.executable).parent / "spark-submit"),
-            *("--master", "local[2]", "--driver-memory", "1g"),
+            *("--master", f"local[{self.cores}]", "--driver-memory", "1g"),
             *("--conf", f"spark.driver.extraClassPath={self.jars}/*"),
             str(self.app / "app.py"),
             *("--settings", str(self.app / "settings.yaml")),

@@ -4,14 +4,12 @@ import itertools
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from embedded.broker import Broker
 from streamkit.checkpoint import inspect, local_listing
 from tests.embedded.spark_driver import Driver, Topics, message, windows_of
 
@@ -20,28 +18,6 @@ pytestmark = pytest.mark.embedded
 DAY = datetime(2013, 1, 1)
 KINDS = ("departed", "arrived", "cancelled", "diverted")
 Events = list[tuple[datetime, str]]
-
-
-@pytest.fixture
-def topics(broker: Broker) -> Iterator[Topics]:
-    found = Topics(broker)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def driver(
-    topics: Topics, spark_jars: Path, java_home: Path, submit_options: str, tmp_path: Path
-) -> Iterator[Callable[..., Driver]]:
-    made: list[Driver] = []
-
-    def make(*overrides: str, **options: Any) -> Driver:
-        made.append(Driver(topics, spark_jars, java_home, submit_options, tmp_path / "storage", overrides, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.kill()
 
 
 def skewed(topics: Topics, hours: float = 2) -> Events:
