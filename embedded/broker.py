@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -168,7 +169,8 @@ class Broker:
     def _format(self, configuration: Path, log: int) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # An interrupted format leaves files but no meta.properties; --ignore-formatted completes it.
-        arguments = ["format", "--standalone", "--ignore-formatted", "-t", cluster, "-c", str(configuration)]
+        arguments = ["format", "--standalone", "--ignore-formatted", f"--cluster-id={cluster}"]
+        arguments += ["--config", str(configuration)]
         command = self._command("kafka.tools.StorageTool", *arguments)
         result = subprocess.run(command, stdout=log, stderr=log, env=dict(self.settings.environment), check=False)
         if result.returncode != 0:
@@ -206,7 +208,7 @@ class Broker:
             lines = self.settings.log_file.read_text(errors="replace").splitlines()
         except OSError:
             return "no reason was logged"
-        errors = [line for line in lines[-200:] if "ERROR" in line or "FATAL" in line or "Exception" in line]
+        errors = [line for line in lines[-200:] if re.search(r"ERROR|FATAL|Exception|error:", line)]
         return errors[-1].strip() if errors else "no reason was logged"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def read_all(broker: Broker, topic: str, count: int) -> list[int]:
 def create(broker: Broker, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.create_topics([NewTopic(topic, 1)])[topic].result(timeout=30)
+
+
+def test_a_cluster_id_that_begins_with_a_hyphen_is_no_option(
+    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One id in 64 does, and Kafka's tool took it for an option."""
+    monkeypatch.setattr("embedded.broker.uuid.uuid4", lambda: uuid.UUID(bytes=b"\xf8" + bytes(15)))
+    own_broker.start()
+    assert own_broker.answers()
 
 
 def test_data_survive_a_kill_and_a_restart(own_broker: Broker) -> None:
