@@ -14,7 +14,7 @@ SECTIONS = ("throughput", "latency", "idle", "airflow", "bringup")
 NOTES = (
     "Whole run: from the start of the query's first batch, the slow first one included, to the end of its last; the",
     "JVM's start is in the bring-up figures. Steady state: median of processedRowsPerSecond, batches after the first.",
-    "The whole app has both sinks, and the dead-letter query, which reads and checks the topic a second time.",
+    "The whole app writes to both sinks, and watches for records that belong into the dead-letter topic.",
     "",
     "Latency: from the client's produce time to LogAppendTime of the output record, every event of the run, batch",
     "boundaries included. Windows: until an update of the newest window of an event counts it.",

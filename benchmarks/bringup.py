@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.rig import JARS, prepare
 from benchmarks.table import Row
 from embedded.instance import claim
 from embedded.paths import REPOSITORY
@@ -36,9 +37,8 @@ def environment() -> Iterator[dict[str, str]]:
     """Yield the environment of a home of its own, with free ports and the jars that are already here."""
     home = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     ports = {name: str(free_port()) for name in ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "AIRFLOW_PORT")}
-    jars = os.environ.get("MILLRACE_JARS_CACHE") or str(REPOSITORY / ".millrace" / "jars")
     try:
-        yield {**os.environ, **ports, "MILLRACE_HOME": str(home), "MILLRACE_JARS_CACHE": jars}
+        yield {**os.environ, **ports, "MILLRACE_HOME": str(home), "MILLRACE_JARS_CACHE": str(JARS)}
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -46,6 +46,7 @@ def environment() -> Iterator[dict[str, str]]:
 def bring_up(runs: int, say: Say) -> list[Row]:
     """Measure `make run` (one month) in a new home once, then `runs` times in the same home."""
     figures: dict[str, list[float]] = {}
+    prepare()
     with environment() as variables:
         for number in range(runs + 1):
             kind = "warm" if number else "first run in a new home"

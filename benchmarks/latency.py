@@ -37,12 +37,8 @@ class Sent:
     number: int
 
 
-def produce_load(
-    bootstrap_servers: str, topic: str, partitions: int, rate: int, seconds: float, first: int = 0
-) -> list[Sent]:
+def produce_load(bootstrap_servers: str, topic: str, partitions: int, rate: int, seconds: float) -> list[Sent]:
     """Produce `rate` events a second to `topic` for `seconds`, round robin; return what was sent, in order.
-
-    Events are numbered from `first` on.
 
     Raises:
         KafkaException: when a record was not written.
@@ -62,7 +58,7 @@ def produce_load(
     while len(sent) < total:
         due = min(total, int((time.perf_counter() - start) * rate))
         while len(sent) < due:
-            number = first + len(sent)
+            number = len(sent)
             now = time.time_ns() // 1_000_000
             moment = dt.datetime.fromtimestamp(now / 1000, dt.UTC).isoformat(timespec="milliseconds")
             value = event(number, moment.replace("+00:00", "Z").encode())

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedded import jars
+from embedded import class_archive, jars
 from embedded.broker import Broker, BrokerSettings
-from embedded.java import find_java, home_for_spark
+from embedded.java import Java, find_java, home_for_spark
 from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from embedded.processes import end_all
@@ -21,8 +21,10 @@ from millrace.targets import get_target
 from millrace.targets.base import ApplicationState, Target
 
 PARTITIONS = 6
+JARS = Path(os.environ.get("MILLRACE_JARS_CACHE") or REPOSITORY / ".millrace" / "jars")
 EVENT_WINDOWS = REPOSITORY / "spark-apps" / "event-windows" / "application.yaml"
 FILTER = REPOSITORY / "benchmarks" / "filter" / "application.yaml"
+REAL_TIME_FILTER = FILTER.with_name("real-time.yaml")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,8 @@ class Rig:
 
     def start(self, manifest: Path, arguments: list[str]) -> str:
         """Start an app from nothing (its checkpoint and tables are deleted first) and return its name."""
-        name = manifest.parent.name if manifest != FILTER else "benchmark-filter"
         shutil.rmtree(self.home / "storage", ignore_errors=True)
-        return self.target.start_application(manifest, f"benchmark/{uuid.uuid4()}", arguments).name or name
+        return self.target.start_application(manifest, f"benchmark/{uuid.uuid4()}", arguments).name
 
     def stop(self, name: str) -> None:
         """Stop an app; its last batch is finished."""
@@ -103,20 +104,30 @@ class Rig:
         return [entry for item in answer["queries"] if item["name"] == query for entry in item["progress"]]
 
 
+def prepare() -> tuple[Java, dict[str, Path], str]:
+    """Do what `make setup` does; return the Java, the jars by set, and SPARK_SUBMIT_OPTS with the class archive."""
+    java = find_java()
+    directories = jars.fetch(java, JARS)
+    class_archive.make(java, directories["spark"], JARS, print)
+    options = class_archive.java_options(java, directories["spark"], JARS)
+    return java, directories, class_archive.submit_options(options, os.environ)
+
+
 @contextmanager
 def rig() -> Iterator[Rig]:
     """Start a broker and give the rig; end everything that carries its instance id afterwards."""
-    java = find_java()
-    directories = jars.fetch(java, REPOSITORY / ".millrace" / "jars")
+    java, directories, submit_options = prepare()
     home = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     instance = str(uuid.uuid4())
     port = free_port()
+    before = dict(os.environ)
     os.environ.update(
         MILLRACE_TARGET="embedded",
         MILLRACE_HOME=str(home),
         MILLRACE_STORAGE=f"file://{home}/storage",
         MILLRACE_SPARK_JARS=str(directories["spark"]),
         MILLRACE_INSTANCE=instance,
+        SPARK_SUBMIT_OPTS=submit_options,
         JAVA_HOME=str(home_for_spark(java, home / "java")),
         KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{port}",
     )
@@ -138,4 +149,6 @@ def rig() -> Iterator[Rig]:
     finally:
         end_all(instance)
         broker.kill()
+        os.environ.clear()
+        os.environ.update(before)
         shutil.rmtree(home, ignore_errors=True)

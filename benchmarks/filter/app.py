@@ -14,7 +14,7 @@ from streamkit.source import checked, read_records
 
 def build(spark: SparkSession, settings: AppSettings, contract: Contract) -> Sequence[DataStreamWriter]:
     """Return the app's one query."""
-    events = checked(read_records(spark, settings.source), contract)
+    events = checked(read_records(spark, settings), contract)
     # With AND instead of if, the optimizer would move the second test to below the parsing, and parse for each test.
     kept = events.where("if(event.event_type = 'departed', valid, false)").select("key", "value")
     return [to_kafka(kept, settings, "filter")]
