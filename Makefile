@@ -48,7 +48,7 @@ down: $(VENV)/.synced ## Stop what `make up` started
 	@$(MILLRACE) down
 
 status: $(VENV)/.synced ## Say what runs, where, and where its logs are
-	@$(MILLRACE) status
+	@$(MILLRACE) status || [ $$? -eq 3 ] # 3: nothing runs
 
 logs: $(VENV)/.synced ## Show the logs: make logs NAME=kafka FOLLOW=1
 	@$(MILLRACE) logs $(NAME) $(if $(FOLLOW),--follow)
