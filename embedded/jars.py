@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from embedded.versions import versions
 
 LOCK = REPOSITORY / "requirements" / "jars.lock"
 INPUT = REPOSITORY / "requirements" / "jars.in"
-SETS = ("kafka", "spark")
+RUNTIME_SETS = ("kafka", "spark")
+SETS = (*RUNTIME_SETS, "strimzi")  # the last for tests of the chart only
 
 HEADER = """\
 # Written by `python -m embedded jars lock` from requirements/jars.in and versions.yaml. Do not edit.
@@ -66,7 +67,7 @@ def read_lock(path: Path = LOCK) -> list[LockedJar]:
     return jars
 
 
-def fetch(java: Java, directory: Path, lock: Path = LOCK) -> dict[str, Path]:
+def fetch(java: Java, directory: Path, lock: Path = LOCK, names: Sequence[str] = RUNTIME_SETS) -> dict[str, Path]:
     """Make sure that ``directory/<set>`` holds exactly the locked jars, and return these directories by set.
 
     Each jar's checksum is verified every time. What is missing is downloaded to a temporary directory, verified there
@@ -78,11 +79,11 @@ def fetch(java: Java, directory: Path, lock: Path = LOCK) -> dict[str, Path]:
     """
     locked = read_lock(lock)
     with _exclusive(directory):
-        wanted = {name: [jar for jar in locked if jar.set_name == name] for name in SETS}
+        wanted = {name: [jar for jar in locked if jar.set_name == name] for name in names}
         incomplete = {name: jars for name, jars in wanted.items() if not _complete(directory / name, jars)}
         if incomplete:
             _download(java, directory, incomplete)
-    return {name: directory / name for name in SETS}
+    return {name: directory / name for name in names}
 
 
 def write_lock(java: Java, source: Path = INPUT, lock: Path = LOCK) -> list[LockedJar]:
@@ -116,7 +117,7 @@ def read_input(path: Path = INPUT) -> dict[str, JarSet]:
         words = line.split()
         try:
             name, kind, value = words
-            parts[name][kind].append(re.sub(r"\{(\w+)\.(\w+)\}", lambda m: str(versions()[m[1]][m[2]]), value))
+            parts[name][kind].append(re.sub(r"\{([\w-]+)\.([\w-]+)\}", lambda m: str(versions()[m[1]][m[2]]), value))
         except (KeyError, ValueError):
             raise UserError(
                 f"{path}, line {number}: expected `<{'|'.join(SETS)}> <jar|tree|exclude> <coordinate>` with only "

@@ -165,8 +165,9 @@ def prepare_jars(java: Java, settings: Settings, say: Say) -> dict[str, Path]:
     Raises:
         UserError: one differs from the lock or can't be downloaded.
     """
-    if not all((settings.jars / name).is_dir() for name in jars.SETS):
-        say(f"Downloading {len(jars.read_lock())} jars of Kafka and Spark to {settings.jars} (60 MB, once).")
+    if not all((settings.jars / name).is_dir() for name in jars.RUNTIME_SETS):
+        count = sum(jar.set_name in jars.RUNTIME_SETS for jar in jars.read_lock())
+        say(f"Downloading {count} jars of Kafka and Spark to {settings.jars} (60 MB, once).")
     return jars.fetch(java, settings.jars)
 
 

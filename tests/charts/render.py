@@ -1,0 +1,85 @@
+"""Renders the chart with real helm, and reads what comes out."""
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedded.paths import REPOSITORY
+from embedded.versions import versions
+
+CHART = REPOSITORY / "charts" / "millrace"
+TOOLS = Path(os.environ.get("MILLRACE_TOOLS") or REPOSITORY / ".millrace" / "tools")
+BUILD_SECONDS = 900
+
+
+class RenderError(Exception):
+    """Helm refused the values; the message is what it wrote."""
+
+
+@cache
+def helm() -> Path:
+    """Return helm: that of the path if it is version 3 or later, else the pinned one, built from its Go module once."""
+    found = shutil.which("helm")
+    if found and _version(Path(found)).startswith(("v3.", "v4.")):
+        return Path(found)
+    version = versions()["tools"]["helm"]
+    built = TOOLS / f"helm-{version}"
+    if not built.exists():
+        if shutil.which("go") is None:
+            pytest.skip("needs helm, or Go to build it: install one of them")
+        _build(version, built)
+    return built
+
+
+def _version(program: Path) -> str:
+    command = [str(program), "version", "--template", "{{.Version}}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
+
+
+def _build(version: str, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    place = to.parent / f"incomplete-helm-{os.getpid()}"
+    result = subprocess.run(
+        ["go", "install", f"helm.sh/helm/v3/cmd/helm@v{version}"],
+        env={**os.environ, "GOBIN": str(place), "GOFLAGS": "", "CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        check=False,
+    )
+    if result.returncode:
+        pytest.fail(f"helm {version} could not be built: {result.stderr.strip().splitlines()[-1:]}")
+    (place / "helm").rename(to)
+    place.rmdir()
+
+
+def render_chart(
+    values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), name: str = "millrace"
+) -> list[dict[str, Any]]:
+    """Return the objects that `helm template` makes of the chart with these values. Raises RenderError."""
+    return [each for each in yaml.safe_load_all(render_text(values, files=files, name=name)) if each]
+
+
+def render_text(values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), name: str = "millrace") -> str:
+    """Return the text that `helm template` writes. Raises RenderError."""
+    command = [str(helm()), "template", name, str(CHART), "--namespace", "millrace"]
+    command += [part for file in files for part in ("--values", str(file))]
+    command += ["--values", "-"]
+    command += ["--kube-version", versions()["kubernetes"]["minimum"]]
+    result = subprocess.run(
+        command, input=yaml.safe_dump(values or {}), capture_output=True, text=True, timeout=60, check=False
+    )
+    if result.returncode:
+        raise RenderError(result.stderr)
+    return result.stdout
+
+
+def by_name(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    """Return the objects of a kind by their names."""
+    return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
