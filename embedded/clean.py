@@ -14,6 +14,7 @@ PARTS = {
     "airflow": "Airflow's database, secrets and history",
     "apps": "what applications and jobs last said",
     "logs": "logs",
+    "tools": "programs that tests of the chart built (built again when needed)",
     "jars": "Kafka's and Spark's jars (downloaded again when needed)",
 }
 """What we make in MILLRACE_HOME; nothing else in there is touched."""
