@@ -59,7 +59,7 @@ clean: $(VENV)/.synced ## Remove what the runs made (lists it and asks first; YE
 test: $(VENV)/.synced ## Run every test that needs no cluster
 	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-test-unit: $(VENV)/.synced ## Run the fast tests only (under a minute)
+test-unit: $(VENV)/.synced ## Run the tests that start no broker (two minutes)
 	@$(BIN)/python -m pytest -m "not embedded" $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.synced ## Check style and types
