@@ -17,6 +17,7 @@ import importlib, json, sys, time
 import airflow.sdk
 import airflow.triggers.base
 import croniter  # Airflow imports it with the first DAG, and it looks at the interpreter's file.
+sys.dont_write_bytecode = True  # Python's own cache of what it compiles, in a checkout that is new
 seen = []
 def hook(event, arguments):
     if event.startswith(("socket.connect", "socket.getaddrinfo", "subprocess.", "os.system", "os.mkdir", "os.remove")):
