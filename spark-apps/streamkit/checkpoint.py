@@ -66,10 +66,9 @@ class HadoopFiles:
     """The few file operations that a driver needs, on any file system that Spark can reach."""
 
     def __init__(self, spark: SparkSession) -> None:
-        jvm: Any = spark.sparkContext._jvm
+        self._jvm: Any = spark.sparkContext._jvm
         # Kept, because finding a class by its name makes Java look through every jar for each part of the name.
-        self._path: Any = jvm.org.apache.hadoop.fs.Path
-        self._io: Any = jvm.org.apache.commons.io.IOUtils
+        self._path: Any = self._jvm.org.apache.hadoop.fs.Path
         self._conf: Any = spark.sparkContext._jsc.hadoopConfiguration()
 
     def _at(self, path: str) -> tuple[Any, Any]:
@@ -86,7 +85,7 @@ class HadoopFiles:
         system, where = self._at(path)
         stream = system.open(where)
         try:
-            return str(self._io.toString(stream, "UTF-8"))
+            return str(self._jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
         finally:
             stream.close()
 

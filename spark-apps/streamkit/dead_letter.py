@@ -20,7 +20,7 @@ from pyspark.sql.streaming import DataStreamWriter
 from streamkit.contracts import Contract
 from streamkit.kafka import kafka_options
 from streamkit.settings import AppSettings, KafkaSinkSettings, SourceSettings
-from streamkit.source import checked, read_records
+from streamkit.source import BOUNDED_FETCHING, checked, read_records
 
 QUERY = "dead-letters"
 """Name of the query that `dead_letters` starts."""
@@ -48,6 +48,14 @@ def observe_invalid(records: DataFrame, partitions: Sequence[int], name: str) ->
             F.max(offset).alias(f"last_{partition}"),
         ]
     return records.observe(name, *figures)
+
+
+def observed_metrics(execution: Any) -> dict[str, dict[str, Any]]:
+    """Return what a finished execution (a QueryExecution in Java) observed: figures by the observation's name."""
+    metrics = execution.observedMetrics()
+    # Names in one string: a Java iterator ends in an exception, and PySpark takes 50 ms of CPU to look into it.
+    names = metrics.keys().mkString("\n").splitlines()
+    return {name: json.loads(metrics.apply(name).json()) for name in names}
 
 
 def invalid_ranges(observed: Mapping[str, Mapping[str, Any]]) -> dict[int, tuple[int, int]]:
@@ -114,15 +122,13 @@ class DeadLetters:
         Listeners get them only after the batch is committed; until then the running execution has to be asked.
         """
         query: Any = next(query for query in self._spark.streams.active if query.name == self._query)
-        metrics = query._jsq.streamingQuery().lastExecution().observedMetrics()
-        # Names in one string: a Java iterator ends in an exception, and PySpark takes 50 ms of CPU to look into it.
-        names = metrics.keys().mkString("\n").splitlines()
-        return {name: json.loads(metrics.apply(name).json()) for name in names}
+        return observed_metrics(query._jsq.streamingQuery().lastExecution())
 
 
 def read_ranges(spark: SparkSession, source: SourceSettings, ranges: Mapping[int, tuple[int, int]]) -> DataFrame:
     """Return the records of the topic's partitions within offsets [first, last], as a table."""
     options = {
+        **BOUNDED_FETCHING,
         **kafka_options(source),
         "assign": json.dumps({source.topic: list(ranges)}),
         "startingOffsets": json.dumps({source.topic: {str(p): first for p, (first, _) in ranges.items()}}),

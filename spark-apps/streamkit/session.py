@@ -47,5 +47,5 @@ def task_slots(spark: SparkSession) -> int | None:
     conf = context.getConf()
     if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         return None
-    each = int(conf.get("spark.executor.cores", "1") or 1) // int(conf.get("spark.task.cpus", "1") or 1)
-    return int(conf.get("spark.executor.instances", "2") or 2) * each
+    each = int(conf.get("spark.executor.cores", "1")) // int(conf.get("spark.task.cpus", "1"))
+    return int(conf.get("spark.executor.instances", "2")) * each

@@ -30,9 +30,10 @@ Watch = Callable[[DataFrame, Sequence[int], str], DataFrame]
 FETCHING = {"kafka.max.poll.records": "5000", "kafka.max.partition.fetch.bytes": "4194304"}
 """Kafka's client hands out 500 records at a time by default; at 100,000 records/s that is 200 calls a second."""
 
-MICRO_BATCH_FETCH_WAIT = "10"
-"""Milliseconds. A task reads what is there already, but Spark asks for the end of the partition after each fetch, and
-the broker answers that after the client's next fetch, which waits for more records: half a second by default."""
+BOUNDED_FETCHING = {**FETCHING, "kafka.fetch.max.wait.ms": "10"}
+"""For reads up to a known offset. A task reads what is there already, but Spark asks for the end of the partition after
+each fetch, and the broker answers that after the client's next fetch, which waits for more records: half a second by
+default."""
 
 HEARTBEAT = "heartbeat"
 """The event type that moves the watermark and is counted by nobody."""
@@ -55,9 +56,9 @@ def read_records(spark: SparkSession, settings: AppSettings, partitions: Sequenc
     if partitions:
         share = len(partitions) / len(partitions_of(spark, source))
         chosen = {"assign": json.dumps({source.topic: list(partitions)})}
-    options = {**FETCHING, **kafka_options(source), "startingOffsets": source.starting_offsets}
+    fetching = BOUNDED_FETCHING if settings.mode == "micro-batch" else FETCHING
+    options = {**fetching, **kafka_options(source), "startingOffsets": source.starting_offsets}
     if settings.mode == "micro-batch":  # a real-time batch has no size, and Spark refuses to be given one
-        options["kafka.fetch.max.wait.ms"] = MICRO_BATCH_FETCH_WAIT
         options["maxOffsetsPerTrigger"] = str(math.ceil(source.max_offsets_per_trigger * share))
         options["minPartitions"] = str(math.ceil(source.min_partitions * share))
     options |= {**source.options, **chosen}

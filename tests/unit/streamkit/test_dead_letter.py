@@ -1,6 +1,4 @@
-import json
-
-from streamkit.dead_letter import as_dead_letters, invalid_count, invalid_ranges, observe_invalid
+from streamkit.dead_letter import as_dead_letters, invalid_count, invalid_ranges, observe_invalid, observed_metrics
 from streamkit.source import checked
 from tests.unit.streamkit.records import encoded, frame
 
@@ -24,9 +22,7 @@ def test_a_dead_letter_is_the_record_itself_with_where_and_why(spark, contract):
 def observed(frame_):
     """Compute a frame, and return what was observed meanwhile."""
     frame_.collect()
-    metrics = frame_._jdf.queryExecution().observedMetrics()
-    rows = frame_.sparkSession.sparkContext._jvm.scala.jdk.javaapi.CollectionConverters.asJava(metrics)
-    return {name: json.loads(rows[name].json()) for name in rows}
+    return observed_metrics(frame_._jdf.queryExecution())
 
 
 def test_invalid_records_are_observed_by_partition(spark, contract):
