@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.rig import JARS, prepare
+from benchmarks.rig import prepare
 from benchmarks.table import Row
 from embedded.instance import claim
 from embedded.paths import REPOSITORY
@@ -38,7 +38,7 @@ def environment() -> Iterator[dict[str, str]]:
     home = Path(tempfile.mkdtemp(prefix="millrace-bench-"))
     ports = {name: str(free_port()) for name in ("KAFKA_PORT", "KAFKA_CONTROLLER_PORT", "AIRFLOW_PORT")}
     try:
-        yield {**os.environ, **ports, "MILLRACE_HOME": str(home), "MILLRACE_JARS_CACHE": str(JARS)}
+        yield {**os.environ, **ports, "MILLRACE_HOME": str(home), "MILLRACE_JARS_CACHE": str(load_settings().jars)}
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

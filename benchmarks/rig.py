@@ -17,11 +17,11 @@ from embedded.java import Java, find_java, home_for_spark
 from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from embedded.processes import end_all
+from embedded.settings import load_settings
 from millrace.targets import get_target
 from millrace.targets.base import ApplicationState, Target
 
 PARTITIONS = 6
-JARS = Path(os.environ.get("MILLRACE_JARS_CACHE") or REPOSITORY / ".millrace" / "jars")
 EVENT_WINDOWS = REPOSITORY / "spark-apps" / "event-windows" / "application.yaml"
 FILTER = REPOSITORY / "benchmarks" / "filter" / "application.yaml"
 REAL_TIME_FILTER = FILTER.with_name("real-time.yaml")
@@ -106,10 +106,10 @@ class Rig:
 
 def prepare() -> tuple[Java, dict[str, Path], str]:
     """Do what `make setup` does; return the Java, the jars by set, and SPARK_SUBMIT_OPTS with the class archive."""
-    java = find_java()
-    directories = jars.fetch(java, JARS)
-    class_archive.make(java, directories["spark"], JARS, print)
-    options = class_archive.java_options(java, directories["spark"], JARS)
+    java, cache = find_java(), load_settings().jars
+    directories = jars.fetch(java, cache)
+    class_archive.make(java, directories["spark"], cache, print)
+    options = class_archive.java_options(java, directories["spark"], cache)
     return java, directories, class_archive.submit_options(options, os.environ)
 
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from embedded.paths import REPOSITORY
+from embedded.settings import load_settings
 from embedded.versions import versions
 
 CHART = REPOSITORY / "charts" / "millrace"
-TOOLS = Path(os.environ.get("MILLRACE_TOOLS") or REPOSITORY / ".millrace" / "tools")
 BUILD_SECONDS = 900
 
 
@@ -29,7 +29,7 @@ def helm() -> Path:
     if found and _version(Path(found)).startswith(("v3.", "v4.")):
         return Path(found)
     version = versions()["tools"]["helm"]
-    built = TOOLS / f"helm-{version}"
+    built = load_settings().home / "tools" / f"helm-{version}"
     if not built.exists():
         if shutil.which("go") is None:
             pytest.skip("needs helm, or Go to build it: install one of them")

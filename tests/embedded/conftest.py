@@ -20,6 +20,7 @@ from embedded.java import Java, find_java, home_for_spark
 from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from embedded.processes import end_all
+from embedded.settings import load_settings
 from tests.embedded.spark_driver import Driver, Topics
 
 
@@ -37,7 +38,7 @@ def java_home(java: Java, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def jar_cache() -> Path:
     """Where jars are kept for later test runs."""
-    return Path(os.environ.get("MILLRACE_JARS_CACHE") or REPOSITORY / ".millrace" / "jars")
+    return load_settings().jars
 
 
 @pytest.fixture(scope="session")
