@@ -120,6 +120,15 @@ class DeadLetterSettings:
 
 
 @dataclass(frozen=True)
+class ObjectStoreSettings:
+    """The S3 service behind `s3a://` locations; its keys come from the environment or the pod's identity."""
+
+    endpoint: str = "${AWS_ENDPOINT_URL_S3:-}"
+    """Base URL; empty for AWS itself."""
+    region: str = "${AWS_REGION:-us-east-1}"
+
+
+@dataclass(frozen=True)
 class AppSettings:
     """Everything that an app reads from its settings.yaml."""
 
@@ -135,6 +144,7 @@ class AppSettings:
     window: WindowSettings | None = None
     dead_letter: DeadLetterSettings | None = None
     state_store: StateStoreSettings = field(default_factory=StateStoreSettings)
+    object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     min_batches_to_retain: Count = 100
     checkpoint_base: str = "${MILLRACE_STORAGE}/checkpoints"
     control_base: str = "${MILLRACE_STORAGE}/control"
