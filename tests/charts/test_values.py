@@ -111,6 +111,25 @@ def test_topics_are_those_of_the_contracts():
         ({"topics": {"mine": {"replicas": 3}}}, ["topics.mine has no partitions"]),
         ({"topics": {"events": None}}, ["names the topic events, which does not exist", "topics.events"]),
         ({"users": {"other": {"read": ["evnts"]}}}, ["users.other.read names the topic evnts"]),
+        ({"namespaces": {"streams": "airflow"}}, ["namespaces.airflow and namespaces.streams are both airflow"]),
+        ({"namespaces": {"streams": "millrace"}}, ["namespaces.streams and the release are both millrace"]),
+        ({"environment": "production"}, ["postgresql is on in production", "set postgresql.enabled to false"]),
+        ({"postgresql": {"enabled": False}}, ["postgresql.external.cidrs is empty", "set postgresql.external.cidrs"]),
+        ({"objectStore": {"enabled": False}}, ["no place for checkpoints", "set objectStore.external.bucket"]),
+        (
+            {"objectStore": {"enabled": False, "external": {"bucket": "mine"}}},
+            ["neither endpoint nor region", "set objectStore.external.endpoint"],
+        ),
+        (
+            {"objectStore": {"external": {"bucket": "mine"}}},
+            ["objectStore.external.bucket is set", "set objectStore.enabled to false"],
+        ),
+        ({"objectStore": {"bucket": "My_Bucket"}}, ["bucket", "does not match pattern"]),
+        ({"postgresql": {"image": "postgres latest"}}, ["image", "does not match pattern"]),
+        ({"networkPolicies": {"apiServer": {"cidrs": []}}}, ["cidrs", "minItems"]),
+        ({"networkPolicies": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, ["cidrs", "does not match pattern"]),
+        ({"kafkaUi": {"resources": {"limits": {"memory": "lots"}}}}, ["memory", "does not match pattern"]),
+        ({"images": {"pullPolicy": "Sometimes"}}, ["pullPolicy", "Always"]),
     ],
 )
 def test_bad_values_are_refused_in_one_sentence(values, words):
