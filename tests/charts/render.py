@@ -37,15 +37,15 @@ def _version(program: Path) -> str:
 
 
 def render_chart(
-    values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), name: str = "millrace"
+    values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), chart: Path = CHART
 ) -> list[dict[str, Any]]:
     """Return the objects that `helm template` makes of the chart with these values. Raises RenderError."""
-    return [each for each in yaml.safe_load_all(render_text(values, files=files, name=name)) if each]
+    return [each for each in yaml.safe_load_all(render_text(values, files=files, chart=chart)) if each]
 
 
-def render_text(values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), name: str = "millrace") -> str:
+def render_text(values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), chart: Path = CHART) -> str:
     """Return the text that `helm template` writes. Raises RenderError."""
-    command = [str(helm()), "template", name, str(CHART), "--namespace", RELEASE_NAMESPACE]
+    command = [str(helm()), "template", "millrace", str(chart), "--namespace", RELEASE_NAMESPACE]
     command += [part for file in files for part in ("--values", str(file))]
     command += ["--values", "-"]
     command += ["--kube-version", versions()["kubernetes"]["minimum"]]
