@@ -44,6 +44,14 @@ def spark_conf(settings: AppSettings) -> dict[str, str]:
             conf["spark.hadoop.fs.s3a.endpoint"] = settings.object_store.endpoint
             # A service of one's own has one name; that of the bucket is not a host in front of it.
             conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
+    if settings.event_log:
+        conf |= {
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": settings.event_log,
+            # A stream's log would grow for ever: it is kept in pieces, of which the oldest are compacted.
+            "spark.eventLog.rolling.enabled": "true",
+            "spark.eventLog.rolling.maxFileSize": "32m",
+        }
     if settings.sinks.delta:
         conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
         conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"

@@ -149,6 +149,8 @@ class AppSettings:
     checkpoint_base: str = "${MILLRACE_STORAGE}/checkpoints"
     control_base: str = "${MILLRACE_STORAGE}/control"
     """The app stops gracefully when the file `<control_base>/<application>/stop` appears."""
+    event_log: str = "${MILLRACE_EVENT_LOG:-}"
+    """Where Spark writes its event log, for the history server; empty for nowhere."""
     stop_timeout: Duration = "2 minutes"
     """Longest wait for running micro-batches to end, once asked to stop."""
     spark_conf: dict[str, str] = field(default_factory=dict)

@@ -52,3 +52,10 @@ def test_aws_itself_needs_no_endpoint_and_a_disk_nothing(tmp_path):
     assert "spark.hadoop.fs.s3a.endpoint" not in aws
     assert aws["spark.hadoop.fs.s3a.endpoint.region"] == "us-east-1"
     assert not [name for name in conf(tmp_path, "file:///data") if "s3a" in name]
+
+
+def test_the_event_log_is_written_where_a_history_server_reads_it(tmp_path):
+    assert not [name for name in conf(tmp_path, "file:///data") if "eventLog" in name]
+    logged = conf(tmp_path, "s3a://bucket", MILLRACE_EVENT_LOG="s3a://bucket/spark-events")
+    assert logged["spark.eventLog.enabled"] == logged["spark.eventLog.rolling.enabled"] == "true"
+    assert logged["spark.eventLog.dir"] == "s3a://bucket/spark-events"
