@@ -31,6 +31,7 @@ setup: $(VENV)/.synced ## Make the Python environment, fetch the jars (run and t
 $(VENV)/.synced: requirements/all.lock requirements/tools.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
 	  echo "Millrace needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true): install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@[ ! -L $(VENV) ] || { echo "$(VENV) is a link, and what it points to would be emptied: remove the link, then try again" >&2; exit 1; }
 	@echo "Making the Python environment in $(VENV) (about 1.5 GB, well under a minute once downloaded)"
 	@$(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install the package python3-venv, then try again" >&2; exit 1; }
