@@ -91,6 +91,15 @@ def test_everybody_is_told_where_everything_is():
     }
 
 
+def test_applications_log_events_where_the_history_server_looks():
+    objects = render_chart({"historyServer": {"enabled": True}})
+    directory = settings(objects)["airflow"]["MILLRACE_SPARK_EVENT_LOG"]
+    pod = by_name(objects, "Deployment")["history-server"]["spec"]["template"]["spec"]
+    assert pod["initContainers"][0]["args"] == ["-mkdir", "-p", directory]
+    options = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}["SPARK_HISTORY_OPTS"]
+    assert f"-Dspark.history.fs.logDirectory={directory}" in options.split()
+
+
 def test_settings_follow_the_values():
     plain = {"listeners": {"plain": {"enabled": True}, "tls": {"enabled": False}}, "name": "mine"}
     found = settings(render_chart({"kafka": plain, "images": {"registry": "registry.example.com/a/", "tag": "2"}}))
