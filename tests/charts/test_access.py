@@ -92,9 +92,13 @@ def test_everybody_is_told_where_everything_is():
     }
 
 
-def test_applications_keep_an_event_log_where_somebody_reads_it():
-    for each in settings(render_chart({"historyServer": {"enabled": True}})).values():
-        assert each["MILLRACE_EVENT_LOG"] == "s3a://millrace/spark-events"
+def test_applications_log_events_where_the_history_server_looks():
+    objects = render_chart({"historyServer": {"enabled": True}})
+    directory = settings(objects)["streams"]["MILLRACE_EVENT_LOG"]
+    pod = by_name(objects, "Deployment")["history-server"]["spec"]["template"]["spec"]
+    assert pod["initContainers"][0]["args"] == ["-mkdir", "-p", directory]
+    options = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}["SPARK_HISTORY_OPTS"]
+    assert f"-Dspark.history.fs.logDirectory={directory}" in options.split()
     for each in settings(render_chart()).values():
         assert "MILLRACE_EVENT_LOG" not in each
 
