@@ -142,11 +142,12 @@ class Driver:
             "trigger=100 milliseconds",
             *self.overrides,
         ]
-        class_path = ":".join(f"{folder}/*" for folder in (self.jars, self.more_jars) if folder)
         command = [
             str(Path(sys.executable).parent / "spark-submit"),
             *("--master", f"local[{self.cores}]", "--driver-memory", "1g"),
-            *("--conf", f"spark.driver.extraClassPath={class_path}"),
+            *("--conf", f"spark.driver.extraClassPath={self.jars}/*"),
+            # Not on the class path, which the class archive was made for.
+            *(("--jars", ",".join(map(str, self.more_jars.glob("*.jar")))) if self.more_jars else ()),
             str(self.app / "app.py"),
             *("--settings", str(self.app / "settings.yaml")),
             *(part for each in settings for part in ("--set", each)),
