@@ -1,21 +1,18 @@
 """Renders the chart with real helm, and reads what comes out."""
 
-import os
 import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from embedded.paths import REPOSITORY
-from embedded.settings import load_settings
 from embedded.versions import versions
+from tests.go_tools import go_tool
 
 CHART = REPOSITORY / "charts" / "millrace"
-BUILD_SECONDS = 900
 
 
 class RenderError(Exception):
@@ -28,35 +25,12 @@ def helm() -> Path:
     found = shutil.which("helm")
     if found and _version(Path(found)).startswith(("v3.", "v4.")):
         return Path(found)
-    version = versions()["tools"]["helm"]
-    built = load_settings().home / "tools" / f"helm-{version}"
-    if not built.exists():
-        if shutil.which("go") is None:
-            pytest.skip("needs helm, or Go to build it: install one of them")
-        _build(version, built)
-    return built
+    return go_tool("helm")
 
 
 def _version(program: Path) -> str:
     command = [str(program), "version", "--template", "{{.Version}}"]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
-
-
-def _build(version: str, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    place = to.parent / f"incomplete-helm-{os.getpid()}"
-    result = subprocess.run(
-        ["go", "install", f"helm.sh/helm/v3/cmd/helm@v{version}"],
-        env={**os.environ, "GOBIN": str(place), "GOFLAGS": "", "CGO_ENABLED": "0"},
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-        check=False,
-    )
-    if result.returncode:
-        pytest.fail(f"helm {version} could not be built: {result.stderr.strip().splitlines()[-1:]}")
-    (place / "helm").rename(to)
-    place.rmdir()
 
 
 def render_chart(

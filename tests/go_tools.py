@@ -1,0 +1,102 @@
+"""Tools that are written in Go: built once from their modules, at the versions that versions.yaml pins."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from embedded.settings import load_settings
+from embedded.versions import versions
+
+BUILD_SECONDS = 1800
+STAGED = "./staging/src/"
+
+
+@dataclass(frozen=True)
+class GoTool:
+    """Where a tool comes from. Its version is that of `tools` in versions.yaml."""
+
+    module: str
+    """Path of the Go module."""
+    package: str
+    """Path of the main package below the module; empty if it is the module itself."""
+
+    @property
+    def path(self) -> str:
+        """Import path of the main package."""
+        return f"{self.module}/{self.package}".rstrip("/")
+
+
+GO_TOOLS = {
+    "helm": GoTool("helm.sh/helm/v3", "cmd/helm"),
+    "helm-docs": GoTool("github.com/norwoodj/helm-docs", "cmd/helm-docs"),
+    "versitygw": GoTool("github.com/versity/versitygw", "cmd/versitygw"),
+}
+
+
+@cache
+def go_tool(name: str) -> Path:
+    """Return the pinned tool, built if it isn't there yet. Skips the test where there is no Go to build it."""
+    version = versions()["tools"][name]
+    built = load_settings().home / "tools" / f"{name}-{version}"
+    if not built.exists():
+        _build(name, GO_TOOLS[name], f"v{version}", built)
+    return built
+
+
+@cache
+def go_module(module: str, version: str) -> Path:
+    """Return the folder with the sources of a Go module. Skips the test where there is no Go to fetch it.
+
+    Args:
+        module: path of the module.
+        version: without the leading v.
+    """
+    return Path(_download(module, f"v{version}")["Dir"])
+
+
+def _build(name: str, tool: GoTool, version: str, to: Path) -> None:
+    """Build within a module of our own, as some tools (Kubernetes') can't be installed by `go install`."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    requirements = [f"-require={tool.module}@{version}"]
+    described = json.loads(_go("mod", "edit", "-json", _download(tool.module, version)["GoMod"]))
+    for each in described.get("Replace") or []:
+        # Kubernetes keeps its libraries in its own repository, and publishes each as v0.<minor>.<patch>.
+        if each["New"]["Path"].startswith(STAGED):
+            path = each["Old"]["Path"]
+            requirements.append(f"-replace={path}={path}@v0.{version.partition('.')[2]}")
+    with tempfile.TemporaryDirectory(prefix=f"incomplete-{name}-", dir=to.parent) as place:
+        _go("mod", "init", "tool", place=place)
+        _go("mod", "edit", *requirements, place=place)
+        _go("build", "-mod=mod", "-trimpath", "-o", name, tool.path, place=place)
+        (Path(place) / name).rename(to)
+
+
+def _download(module: str, version: str) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as place:
+        return json.loads(_go("mod", "download", "-json", f"{module}@{version}", place=place))
+
+
+def _go(*arguments: str, place: str | None = None) -> str:
+    """Return what a command of Go writes."""
+    if shutil.which("go") is None:
+        pytest.skip(f"needs Go 1.26 or later for `go {' '.join(arguments[:3])}`: install it from https://go.dev")
+    result = subprocess.run(
+        ["go", *arguments],
+        cwd=place,
+        env={**os.environ, "CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        check=False,
+    )
+    if result.returncode:
+        reason = result.stderr.strip().splitlines() or ["no reason given"]
+        pytest.fail(f"`go {' '.join(arguments)}` failed: {reason[-1]}")
+    return result.stdout
