@@ -17,7 +17,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/dags:$(CURDIR)/spark-apps
 MILLRACE = $(BIN)/python -m embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down status logs clean test test-unit lint format bench lock
+.PHONY: help setup run up down status logs clean test test-unit lint format bench lock chart-docs
 
 help: ## List the targets
 	@echo "Millrace: a streaming platform for Kubernetes. On this machine, with no cluster:"
@@ -81,3 +81,6 @@ lock: ## Compile pyproject's groups into requirements/*.lock (needs the environm
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	    --constraint requirements/all.lock --group $$group --output-file requirements/$$group.lock || exit 1; done
 	@echo "requirements/*.lock are up to date; commit them together with pyproject.toml"
+
+chart-docs: $(VENV)/.synced ## Write charts/millrace/README.md from the chart's values
+	@$(BIN)/python -m tests.charts.readme

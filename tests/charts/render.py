@@ -13,6 +13,9 @@ from embedded.versions import versions
 from tests.go_tools import go_tool
 
 CHART = REPOSITORY / "charts" / "millrace"
+EVERYTHING = REPOSITORY / "tests" / "charts" / "everything.yaml"
+"""Values that turn everything on."""
+RELEASE_NAMESPACE = "millrace"
 
 
 class RenderError(Exception):
@@ -34,15 +37,15 @@ def _version(program: Path) -> str:
 
 
 def render_chart(
-    values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), name: str = "millrace"
+    values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), chart: Path = CHART
 ) -> list[dict[str, Any]]:
     """Return the objects that `helm template` makes of the chart with these values. Raises RenderError."""
-    return [each for each in yaml.safe_load_all(render_text(values, files=files, name=name)) if each]
+    return [each for each in yaml.safe_load_all(render_text(values, files=files, chart=chart)) if each]
 
 
-def render_text(values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), name: str = "millrace") -> str:
+def render_text(values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), chart: Path = CHART) -> str:
     """Return the text that `helm template` writes. Raises RenderError."""
-    command = [str(helm()), "template", name, str(CHART), "--namespace", "millrace"]
+    command = [str(helm()), "template", "millrace", str(chart), "--namespace", RELEASE_NAMESPACE]
     command += [part for file in files for part in ("--values", str(file))]
     command += ["--values", "-"]
     command += ["--kube-version", versions()["kubernetes"]["minimum"]]
@@ -52,6 +55,24 @@ def render_text(values: dict[str, Any] | None = None, *, files: tuple[Path, ...]
     if result.returncode:
         raise RenderError(result.stderr)
     return result.stdout
+
+
+def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the objects of a kind, each with its namespace, also where that is the release's."""
+    return [
+        {**each, "metadata": {"namespace": RELEASE_NAMESPACE, **each["metadata"]}}
+        for each in objects
+        if each["kind"] == kind
+    ]
+
+
+def workloads(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the specs of pods that Deployments, StatefulSets, Jobs and the like make, by kind and name."""
+    return {
+        f"{each['kind']}/{each['metadata']['name']}": each["spec"]["template"]["spec"]
+        for each in objects
+        if each["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}
+    }
 
 
 def by_name(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 
-from tests.charts.render import by_name, render_chart
-from tests.charts.schemas import problems
+from tests.charts.pod_security import violations
+from tests.charts.render import EVERYTHING, by_name, render_chart
+from tests.charts.schemas import STRIMZI_KINDS, problems
 
 ONE_NODE = {
     "kafka": {
@@ -17,27 +18,21 @@ ONE_NODE = {
         "listeners": {"plain": {"enabled": True}},
     }
 }
-LEAST = {"kafka": {"metrics": {"enabled": False}, "exporter": {"enabled": False}}}
-EVERYTHING = {
-    "environment": "production",
-    "kafka": {
-        "brokers": {"replicas": 5, "storage": {"class": "fast", "deleteClaim": True}},
-        "controllers": {"replicas": 5, "storage": {"class": "fast"}},
-        "config": {"log.retention.hours": 72, "compression.type": "producer"},
-    },
-    "topics": {"mine": {"partitions": 12, "replicas": 5, "config": {"retention.ms": 1000}}},
-    "users": {"mine": {"read": ["mine"], "write": ["m*"], "manage": ["mine"], "groups": ["mine-*", "other"]}},
+LEAST = {
+    "kafka": {"metrics": {"enabled": False}, "exporter": {"enabled": False}},
+    "networkPolicies": {"enabled": False},
+    "priorityClasses": {"create": False, "data": "", "streams": ""},
 }
 
 
-@pytest.mark.parametrize(
-    "values", [{}, ONE_NODE, LEAST, EVERYTHING], ids=["default", "one node", "least", "everything"]
-)
+@pytest.mark.parametrize("values", [{}, ONE_NODE, LEAST], ids=["default", "one node", "least"])
 def test_every_object_is_what_strimzi_takes(values, definitions):
     objects = [each for each in render_chart(values) if each["apiVersion"].startswith("kafka.strimzi.io/")]
-    assert {each["kind"] for each in objects} == set(definitions)
+    assert {each["kind"] for each in objects} == set(STRIMZI_KINDS)
     for each in objects:
         assert problems(each, definitions[each["kind"]]) == []
+        if each["kind"] != "Kafka":
+            assert each["metadata"]["labels"]["strimzi.io/cluster"] == "millrace"
 
 
 def test_a_misspelt_field_would_be_found(definitions):
@@ -46,15 +41,6 @@ def test_a_misspelt_field_would_be_found(definitions):
     wrong["spec"]["kafka"]["listeners"][0]["tsl"] = True
     assert any("tsl" in problem for problem in problems(wrong, definitions["Kafka"]))
     assert "not served" in problems({**kafka, "apiVersion": "kafka.strimzi.io/v1beta2"}, definitions["Kafka"])[0]
-
-
-def test_names_are_unique_and_every_object_is_labelled():
-    objects = render_chart(EVERYTHING)
-    assert len({(each["kind"], each["metadata"]["name"]) for each in objects}) == len(objects)
-    for each in objects:
-        assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "millrace"
-        if each["kind"] in ("KafkaNodePool", "KafkaTopic", "KafkaUser"):
-            assert each["metadata"]["labels"]["strimzi.io/cluster"] == "millrace"
 
 
 def test_controllers_and_brokers_are_apart_unless_combined():
@@ -97,10 +83,13 @@ def test_topics_can_be_changed_added_and_left_out():
 
 def rights(user):
     """What a user may do: (type, name, pattern) to operations."""
-    return {
-        (rule["resource"]["type"], rule["resource"]["name"], rule["resource"]["patternType"]): set(rule["operations"])
-        for rule in user["spec"]["authorization"]["acls"]
-    }
+    found: dict[tuple[str, str, str], set[str]] = {}
+    for rule in user["spec"]["authorization"]["acls"]:
+        resource = rule["resource"]
+        found.setdefault((resource["type"], resource["name"], resource["patternType"]), set()).update(
+            rule["operations"]
+        )
+    return found
 
 
 def test_each_user_may_do_what_it_needs_and_no_more():
@@ -113,8 +102,51 @@ def test_each_user_may_do_what_it_needs_and_no_more():
         ("group", "spark-kafka-", "prefix"): {"Read", "Describe"},
     }
     ingest = rights(users["ingest"])
+    # The replay goes on from what the topic holds, so it reads that one topic.
+    assert ingest.pop(("group", "millrace-ingest-", "prefix")) == {"Read", "Describe"}
+    assert ingest.pop(("topic", "events", "literal")) == {"Read", "Write", "Describe"}
     assert all(operations == {"Write", "Describe"} for operations in ingest.values())
     assert ("topic", "event-windows", "literal") not in ingest
     assert {kind for kind, _, _ in rights(users["airflow"])} == {"topic", "group"}
-    for user in users.values():
-        assert user["spec"]["authentication"] == {"type": "scram-sha-512"}
+    assert "kafka-ui" not in users
+
+
+def test_the_ui_s_user_comes_with_the_ui_and_changes_nothing():
+    user = by_name(render_chart({"kafkaUi": {"enabled": True}}), "KafkaUser")["kafka-ui"]
+    operations = {operation for acl in user["spec"]["authorization"]["acls"] for operation in acl["operations"]}
+    assert operations == {"Describe", "DescribeConfigs", "Read"}
+
+
+def test_each_user_s_password_comes_from_its_secret():
+    for name, user in by_name(render_chart(files=(EVERYTHING,)), "KafkaUser").items():
+        assert user["spec"]["authentication"] == {
+            "type": "scram-sha-512",
+            "password": {"valueFrom": {"secretKeyRef": {"name": f"kafka-user-{name}", "key": "password"}}},
+        }
+
+
+def test_pods_that_strimzi_makes_are_restricted():
+    objects = render_chart(files=(EVERYTHING,))
+    [kafka] = by_name(objects, "Kafka").values()
+    templates = [pool["spec"]["template"] for pool in by_name(objects, "KafkaNodePool").values()]
+    templates += [kafka["spec"][part]["template"] for part in ("entityOperator", "kafkaExporter")]
+    for template in templates:
+        containers = [{"name": name, **each} for name, each in template.items() if name.lower().endswith("container")]
+        assert containers
+        assert violations({**template["pod"], "containers": containers}) == []
+
+
+@pytest.mark.parametrize(("environment", "rule"), [("production", "DoNotSchedule"), ("staging", "ScheduleAnyway")])
+def test_brokers_are_spread_over_zones_and_nodes(environment, rule):
+    values = {"environment": environment, "postgresql": {"enabled": False, "external": {"cidrs": ["192.0.2.1/32"]}}}
+    objects = render_chart(values)
+    [kafka] = by_name(objects, "Kafka").values()
+    assert kafka["spec"]["kafka"]["rack"] == {"topologyKey": "topology.kubernetes.io/zone"}
+    assert kafka["spec"]["kafka"]["template"]["podDisruptionBudget"] == {"maxUnavailable": 1}
+    for name, pool in by_name(objects, "KafkaNodePool").items():
+        constraints = pool["spec"]["template"]["pod"]["topologySpreadConstraints"]
+        assert {each["topologyKey"]: each["whenUnsatisfiable"] for each in constraints} == {
+            "topology.kubernetes.io/zone": rule,
+            "kubernetes.io/hostname": rule,
+        }
+        assert {each["labelSelector"]["matchLabels"]["strimzi.io/pool-name"] for each in constraints} == {name}

@@ -7,14 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.render import RenderError, by_name, render_chart
+from tests.charts.render import EVERYTHING, RenderError, by_name, render_chart
 from tests.charts.schemas import problems
 
+ALL = yaml.safe_load(EVERYTHING.read_text())
 KINDS = {"PodMonitor": "podmonitors", "PrometheusRule": "prometheusrules"}
-EVERYTHING = {
-    "environment": "production",
-    "monitoring": {"interval": "1m", "labels": {"team": "streaming"}, "dashboards": {"folder": "Ours"}},
-}
 LEAST = {
     "kafka": {"metrics": {"enabled": False}, "exporter": {"enabled": False}},
     "monitoring": {
@@ -49,7 +46,7 @@ def ours(values=None):
     return [each for each in render_chart(values) if each["apiVersion"].startswith("monitoring.coreos.com/")]
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING, LEAST], ids=["default", "everything", "least"])
+@pytest.mark.parametrize("values", [{}, ALL, LEAST], ids=["default", "everything", "least"])
 def test_every_object_is_what_the_operator_takes(values, operator_definitions):
     for each in ours(values):
         assert problems(each, operator_definitions[each["kind"]]) == []
@@ -83,6 +80,24 @@ def test_every_part_that_has_metrics_is_scraped_where_it_runs():
     }
 
 
+def test_pods_of_the_chart_are_those_that_monitors_select():
+    """By their labels, and with a port of that name."""
+    found = 0
+    for job, spec in monitors(ALL).items():
+        for name, pod in pod_templates(ALL).items():
+            if spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items():
+                ports = {port.get("name") for each in pod["spec"]["containers"] for port in each.get("ports", [])}
+                assert {each["port"] for each in spec["podMetricsEndpoints"]} <= ports, f"{job}, {name}"
+                found += 1
+    assert found >= 2  # PostgreSQL and a feed; the others' pods are made by operators and other charts
+
+
+def pod_templates(values):
+    """The pods that the chart's own workloads make."""
+    objects = [each for each in render_chart(values) if each["kind"] in ("Deployment", "StatefulSet")]
+    return {each["metadata"]["name"]: each["spec"]["template"] for each in objects}
+
+
 def test_brokers_and_their_exporter_are_told_apart():
     found = monitors({"kafka": {"name": "other"}})
     assert found["kafka"]["selector"]["matchLabels"]["strimzi.io/name"] == "other-kafka"
@@ -90,7 +105,7 @@ def test_brokers_and_their_exporter_are_told_apart():
 
 
 def test_each_job_has_its_own_name_and_its_interval():
-    for job, spec in monitors(EVERYTHING).items():
+    for job, spec in monitors(ALL).items():
         for endpoint in spec["podMetricsEndpoints"]:
             assert {"targetLabel": "job", "replacement": job} in endpoint["relabelings"]
             assert endpoint["interval"] == "1m"
@@ -113,7 +128,7 @@ def test_only_times_of_requests_that_somebody_waits_for_are_kept():
 
 
 def test_labels_of_the_values_are_on_monitors_and_rules():
-    for each in ours(EVERYTHING):
+    for each in ours(ALL):
         assert each["metadata"]["labels"]["team"] == "streaming"
         assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "millrace"
 

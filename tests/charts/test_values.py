@@ -2,13 +2,15 @@
 
 import json
 import re
+import subprocess
+import tomllib
 
 import pytest
 import yaml
 
 from embedded.paths import REPOSITORY
 from embedded.versions import versions
-from tests.charts.render import CHART, RenderError, render_chart, render_text
+from tests.charts.render import CHART, EVERYTHING, RenderError, helm, render_chart, render_text
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -20,12 +22,14 @@ def groups(schema, path=""):
         yield path, schema
         for name, child in schema["properties"].items():
             yield from groups(child, f"{path}.{name}".lstrip("."))
-    if isinstance(schema.get("additionalProperties"), dict):
-        yield from groups(schema["additionalProperties"], f"{path}.*".lstrip("."))
+    for entry in (schema.get("additionalProperties"), schema.get("items")):
+        if isinstance(entry, dict):
+            yield from groups(entry, f"{path}.*".lstrip("."))
 
 
 def test_every_value_is_described_and_unknown_ones_are_refused():
-    for path, group in groups(SCHEMA):
+    shared = SCHEMA["definitions"].values()
+    for path, group in [*groups(SCHEMA), *(found for each in shared for found in groups(each))]:
         assert group["additionalProperties"] is False, path
         for name, child in group["properties"].items():
             assert child.get("description", "").endswith("."), f"{path}.{name}"
@@ -36,8 +40,6 @@ def test_values_and_schema_name_the_same():
         if "properties" not in schema or not isinstance(tree, dict):
             return
         expected = set(schema["properties"]) - {"global"}
-        if path.endswith(".limits"):
-            expected.discard("cpu")  # left out: a limit of CPU stops a container that nobody is waiting for
         assert set(tree) == expected, path
         for name in expected:
             keys(tree[name], schema["properties"][name], f"{path}.{name}")
@@ -59,7 +61,17 @@ def test_every_value_has_its_comment():
 
 def test_versions_are_those_of_versions_yaml():
     assert VALUES["kafka"]["version"] == versions()["kafka"]["version"]
+    images = versions()["images"]
+    assert VALUES["postgresql"]["image"] == images["postgresql"]
+    assert VALUES["postgresql"]["exporter"]["image"] == images["postgresql-exporter"]
+    assert VALUES["objectStore"]["image"] == images["object-store"]
+    assert VALUES["kafkaUi"]["image"] == images["kafka-ui"]
+    # What the tests try is what runs.
+    assert images["object-store"].endswith(f":v{versions()['tools']['versitygw']}")
+    for name in ("minimum", "tested"):
+        assert str(versions()["kubernetes"][f"{name}_release"]).startswith(f"{versions()['kubernetes'][name]}.")
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     assert chart["kubeVersion"] == f">={versions()['kubernetes']['minimum']}.0-0"
     assert "dependencies" not in chart
 
@@ -100,6 +112,25 @@ def test_topics_are_those_of_the_contracts():
         ({"topics": {"mine": {"replicas": 3}}}, ["topics.mine has no partitions"]),
         ({"topics": {"events": None}}, ["names the topic events, which does not exist", "topics.events"]),
         ({"users": {"other": {"read": ["evnts"]}}}, ["users.other.read names the topic evnts"]),
+        ({"namespaces": {"streams": "airflow"}}, ["namespaces.airflow and namespaces.streams are both airflow"]),
+        ({"namespaces": {"streams": "millrace"}}, ["namespaces.streams and the release are both millrace"]),
+        ({"environment": "production"}, ["postgresql is on in production", "set postgresql.enabled to false"]),
+        ({"postgresql": {"enabled": False}}, ["postgresql.external.cidrs is empty", "set postgresql.external.cidrs"]),
+        ({"objectStore": {"enabled": False}}, ["no place for checkpoints", "set objectStore.external.bucket"]),
+        (
+            {"objectStore": {"enabled": False, "external": {"bucket": "mine"}}},
+            ["neither endpoint nor region", "set objectStore.external.endpoint"],
+        ),
+        (
+            {"objectStore": {"external": {"bucket": "mine"}}},
+            ["objectStore.external.bucket is set", "set objectStore.enabled to false"],
+        ),
+        ({"objectStore": {"bucket": "My_Bucket"}}, ["bucket", "does not match pattern"]),
+        ({"postgresql": {"image": "postgres latest"}}, ["image", "does not match pattern"]),
+        ({"networkPolicies": {"apiServer": {"cidrs": []}}}, ["cidrs", "minItems"]),
+        ({"networkPolicies": {"apiServer": {"cidrs": ["10.0.0.1"]}}}, ["cidrs", "does not match pattern"]),
+        ({"kafkaUi": {"resources": {"limits": {"memory": "lots"}}}}, ["memory", "does not match pattern"]),
+        ({"images": {"pullPolicy": "Sometimes"}}, ["pullPolicy", "Always"]),
     ],
 )
 def test_bad_values_are_refused_in_one_sentence(values, words):
@@ -111,6 +142,13 @@ def test_bad_values_are_refused_in_one_sentence(values, words):
 
 def test_a_laptop_s_values_pass():
     assert render_chart({"kafka": {"brokers": {"replicas": 1}, "replicationFactor": 1, "minInsyncReplicas": 1}})
+
+
+@pytest.mark.parametrize("files", [(), ("--values", str(EVERYTHING))], ids=["default", "everything"])
+def test_helm_has_nothing_against_it(files):
+    command = [str(helm()), "lint", "--strict", "--quiet", "--kube-version", versions()["kubernetes"]["tested"], *files]
+    result = subprocess.run([*command, str(CHART)], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_two_renders_are_the_same_bytes():

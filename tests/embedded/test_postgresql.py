@@ -1,7 +1,6 @@
 """Airflow on PostgreSQL by one setting."""
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -14,22 +13,9 @@ import pytest
 
 from embedded.ports import free_port
 from tests.embedded.conftest import CommandLine
+from tests.postgresql import find, unprivileged
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(400)]
-
-
-def find(program: str) -> str | None:
-    """PostgreSQL's programs are on the PATH, or where Debian puts them."""
-    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
-    return shutil.which(program) or (str(debian[-1]) if debian else None)
-
-
-def unprivileged() -> dict[str, int]:
-    """The server refuses to run as root."""
-    if os.getuid() != 0:
-        return {}
-    user = pwd.getpwnam("nobody")
-    return {"user": user.pw_uid, "group": user.pw_gid}
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +30,10 @@ def postgresql_url() -> Iterator[str]:
     data, port = directory / "data", free_port()
     # Encoding said outright: where the locale is C, the default would be SQL_ASCII.
     command = [initdb, "-D", str(data), "-U", "millrace", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(command, check=True, capture_output=True, cwd=directory, **identity)  # type: ignore[call-overload]
+    subprocess.run(command, check=True, capture_output=True, cwd=directory, **identity)
     options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(directory), "-c", "fsync=off"]
     with (directory / "log").open("wb") as log:
-        process = subprocess.Popen([server, *options], stdout=log, stderr=log, cwd=directory, **identity)  # type: ignore[call-overload]
+        process = subprocess.Popen([server, *options], stdout=log, stderr=log, cwd=directory, **identity)
     try:
         url = f"postgresql://millrace@127.0.0.1:{port}/postgres"
         deadline = time.monotonic() + 60

@@ -1,8 +1,3 @@
-{{- /* The namespace of one of the releases. Takes a dict with root and of, a key of the value namespaces. */ -}}
-{{- define "millrace.namespace" -}}
-{{- get (.root.Values.namespaces | default dict) .of | default (kebabcase .of) }}
-{{- end }}
-
 {{- /*
 What is scraped, as YAML: by the label job that its metrics get, the pods that are selected and their endpoints. `always`:
 something is wrong where there is no such pod.
@@ -10,7 +5,7 @@ something is wrong where there is no such pod.
 {{- define "millrace.monitors" -}}
 {{- $kafka := .Values.kafka }}
 {{- $targets := .Values.monitoring.targets }}
-{{- $streams := include "millrace.namespace" (dict "root" . "of" "streams") }}
+{{- $namespaces := .Values.namespaces }}
 {{- if $kafka.metrics.enabled }}
 kafka:
   always: true
@@ -53,7 +48,7 @@ entity-operator:
 {{- if $targets.strimzi }}
 strimzi:
   always: true
-  namespace: {{ include "millrace.namespace" (dict "root" . "of" "strimzi") }}
+  namespace: {{ $namespaces.strimzi }}
   selector:
     strimzi.io/kind: cluster-operator
   endpoints:
@@ -62,7 +57,7 @@ strimzi:
 {{- if $targets.sparkOperator }}
 spark-operator:
   always: true
-  namespace: {{ include "millrace.namespace" (dict "root" . "of" "sparkOperator") }}
+  namespace: {{ $namespaces.sparkOperator }}
   selector:
     app.kubernetes.io/name: spark-operator
     app.kubernetes.io/component: controller
@@ -72,7 +67,7 @@ spark-operator:
 {{- if $targets.sparkDrivers }}
 spark-driver:
   always: false
-  namespace: {{ $streams }}
+  namespace: {{ $namespaces.streams }}
   selector:
     spark-role: driver
   endpoints:
@@ -87,7 +82,7 @@ spark-driver:
 # Executors have no port of their own: they report to the driver with each heartbeat, and its UI passes that on.
 spark-executors:
   always: false
-  namespace: {{ $streams }}
+  namespace: {{ $namespaces.streams }}
   selector:
     spark-role: driver
   endpoints:
@@ -104,7 +99,7 @@ spark-executors:
 {{- if $targets.ingest }}
 ingest:
   always: false
-  namespace: {{ $streams }}
+  namespace: {{ $namespaces.streams }}
   selector:
     app.kubernetes.io/part-of: millrace
     app.kubernetes.io/component: ingest
@@ -114,21 +109,19 @@ ingest:
 {{- if $targets.airflow }}
 airflow:
   always: true
-  namespace: {{ include "millrace.namespace" (dict "root" . "of" "airflow") }}
+  namespace: {{ $namespaces.airflow }}
   selector:
     tier: airflow
     component: statsd
   endpoints:
     - port: statsd-scrape
 {{- end }}
-{{- $postgresql := .Values.postgresql | default dict }}
-{{- if and $targets.postgresql (dig "enabled" true $postgresql) (dig "exporter" "enabled" true $postgresql) }}
+{{- if and $targets.postgresql .Values.postgresql.enabled .Values.postgresql.exporter.enabled }}
 postgresql:
   always: true
   namespace: {{ .Release.Namespace }}
   selector:
-    app.kubernetes.io/name: postgresql
-    app.kubernetes.io/instance: {{ .Release.Name }}
+    {{- include "millrace.selector" (dict "root" . "name" "postgresql") | nindent 4 }}
   endpoints:
     - port: metrics
 {{- end }}

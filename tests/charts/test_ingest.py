@@ -1,0 +1,88 @@
+"""Feeds: Deployments whose arguments the real command line takes, and values that it would not."""
+
+import pytest
+
+from ingest.__main__ import parser
+from tests.charts.render import RenderError, by_name, render_chart
+
+FEED = {
+    "name": "market",
+    "arguments": ["simulate-market", "--rate", "50", "--start-time", "now"],
+    "topic": "market-data",
+}
+
+
+def feeds(*feeds, **values):
+    return render_chart({"ingest": {"feeds": list(feeds)}, **values})
+
+
+def container(objects, name="ingest-market"):
+    [found] = by_name(objects, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def test_there_are_none_by_default():
+    assert not [name for name in by_name(render_chart(), "Deployment") if name.startswith("ingest")]
+
+
+def test_the_command_line_takes_a_feed_s_arguments():
+    found = container(feeds(FEED))
+    assert "command" not in found  # the image's entry point is `python -m ingest`
+    arguments = parser().parse_args(found["args"])
+    assert (arguments.command, arguments.topic, arguments.rate) == ("simulate-market", "market-data", 50)
+    [port] = found["ports"]
+    assert arguments.metrics_port == port["containerPort"]
+    assert port["name"] == found["livenessProbe"]["httpGet"]["port"] == "metrics"
+
+
+def test_credentials_come_from_secrets_and_the_rest_from_the_configmap():
+    found = container(feeds(FEED))
+    assert found["envFrom"] == [{"configMapRef": {"name": "millrace"}}]
+    secrets = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in found["env"] if "valueFrom" in each}
+    assert secrets == {
+        "KAFKA_USERNAME": {"name": "kafka-user-ingest", "key": "username"},
+        "KAFKA_PASSWORD": {"name": "kafka-user-ingest", "key": "password"},
+    }
+    plain = {"listeners": {"plain": {"enabled": True}, "tls": {"enabled": False}}}
+    found = container(feeds(FEED, kafka=plain))
+    assert "env" not in found
+    assert [mount["name"] for mount in found["volumeMounts"]] == ["temporary"]
+
+
+def test_a_feed_sends_everything_once():
+    deployment = by_name(feeds(FEED), "Deployment")["ingest-market"]
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_a_changed_environment_starts_feeds_anew():
+    def checksum(**values):
+        deployment = by_name(feeds(FEED, **values), "Deployment")["ingest-market"]
+        return deployment["spec"]["template"]["metadata"]["annotations"]["checksum/environment"]
+
+    assert checksum() == checksum() != checksum(kafka={"name": "other"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"topic": "market"}, ["market sends to the topic market, which does not exist", "topics.market"]),
+        ({"topic": "event-windows"}, ["ingest may not write", "users.ingest.write"]),
+        ({"arguments": ["replay"]}, ["market runs replay, which ends", "let Airflow start it"]),
+        ({"arguments": ["simulate-market", "--count", "5"]}, ["argument --count", "leave it out"]),
+        ({"arguments": ["simulate-market", "--topic=other"]}, ["argument --topic", "set by `topic`"]),
+        ({"arguments": []}, ["arguments", "minItems"]),
+        ({"name": "Market"}, ["name", "does not match pattern"]),
+        ({"rate": 50}, ["rate", "not allowed"]),
+    ],
+)
+def test_a_feed_that_makes_no_sense_is_refused(changes, words):
+    with pytest.raises(RenderError) as refused:
+        feeds({**FEED, **changes})
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_two_feeds_of_one_name_are_refused():
+    with pytest.raises(RenderError, match="names market twice"):
+        feeds(FEED, FEED)
