@@ -39,6 +39,7 @@ class GoTool:
 PROMETHEUS_TAGS = "remove_all_sd"
 
 GO_TOOLS = {
+    "amtool": GoTool("github.com/prometheus/alertmanager", "cmd/amtool"),
     "helm": GoTool("helm.sh/helm/v3", "cmd/helm"),
     "helm-docs": GoTool("github.com/norwoodj/helm-docs", "cmd/helm-docs"),
     "prometheus": GoTool("github.com/prometheus/prometheus", "cmd/prometheus", PROMETHEUS_TAGS),

@@ -3,11 +3,14 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from embedded.ports import LOOPBACK, free_port
 from ingest.progress import Metrics as IngestMetrics
@@ -75,12 +78,13 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen[bytes], log: 
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="session")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes nothing."""
-    place = tmp_path_factory.mktemp("prometheus")
-    (place / "prometheus.yml").write_text("{}\n")
-    port = free_port()
+@contextmanager
+def run_prometheus(
+    place: Path, configuration: dict[str, Any], *until: Callable[[Prometheus], bool]
+) -> Iterator[Prometheus]:
+    """Run Prometheus in a folder of its own until the block ends; the block begins when all of `until` are true."""
+    (place / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    server = Prometheus(port := free_port())
     command = [
         str(go_tool("prometheus")),
         f"--config.file={place / 'prometheus.yml'}",
@@ -89,12 +93,20 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     ]
     log = place / "log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        server = Prometheus(port)
         try:
             wait_until(lambda: answers(f"{server.url}/-/ready"), process, log)
+            for condition in until:
+                wait_until(partial(condition, server), process, log)
             yield server
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="session")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes nothing."""
+    with run_prometheus(tmp_path_factory.mktemp("prometheus"), {}) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
