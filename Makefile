@@ -17,11 +17,11 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/dags:$(CURDIR)/spark-apps
 MILLRACE = $(BIN)/python -m embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down status logs clean test test-unit lint format bench lock chart-docs
+.PHONY: help setup run up down status logs clean test test-unit test-images lint format bench lock chart-docs images sbom
 
 help: ## List the targets
 	@echo "Millrace: a streaming platform for Kubernetes. On this machine, with no cluster:"
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Settings of run: FROM=2013-01-01 DAYS=31 PACE=0 (as fast as possible; N = N times real time) RESUME=1"
 	@echo "Ports: KAFKA_PORT=19092 AIRFLOW_PORT=8080    State: MILLRACE_HOME=.millrace"
 
@@ -31,6 +31,7 @@ setup: $(VENV)/.synced ## Make the Python environment, fetch the jars (run and t
 $(VENV)/.synced: requirements/all.lock requirements/tools.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
 	  echo "Millrace needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true): install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@[ ! -L $(VENV) ] || { echo "$(VENV) is a link, and what it points to would be emptied: remove the link, then try again" >&2; exit 1; }
 	@echo "Making the Python environment in $(VENV) (about 1.5 GB, well under a minute once downloaded)"
 	@$(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install the package python3-venv, then try again" >&2; exit 1; }
@@ -60,7 +61,10 @@ test: $(VENV)/.synced ## Run every test that needs no cluster
 	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 test-unit: $(VENV)/.synced ## Run the tests that start no broker (two minutes)
-	@$(BIN)/python -m pytest -m "not embedded" $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest -m "not embedded and not images" $(PYTEST_ARGUMENTS)
+
+test-images: $(VENV)/.synced ## Build the images on a base of Debian's packages, start each (root, buildah, mmdebstrap)
+	@$(BIN)/python -m pytest -m images tests/images $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.synced ## Check style and types
 	@$(BIN)/ruff check .
@@ -70,6 +74,12 @@ lint: $(VENV)/.synced ## Check style and types
 format: $(VENV)/.synced ## Rewrite the sources in the house style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+images: ## Build the images with docker, or buildah: make images IMAGES="spark ingest" (images/README.md)
+	@images/build.sh $(IMAGES)
+
+sbom: ## Write what the built images hold (CycloneDX) to .millrace/sbom
+	@images/sbom.sh $(IMAGES)
 
 bench: $(VENV)/.synced ## Measure speed, latency and memory; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(BENCH_ARGUMENTS)

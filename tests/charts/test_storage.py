@@ -47,8 +47,8 @@ def test_an_s3_of_one_s_own(external, endpoint, region, port):
     for each in of_kind(objects, "ConfigMap"):
         if each["metadata"]["name"] == "millrace":
             assert each["data"]["MILLRACE_STORAGE"] == "s3a://mine"
-            assert each["data"]["MILLRACE_S3_ENDPOINT"] == endpoint
-            assert each["data"]["MILLRACE_S3_REGION"] == region
+            assert each["data"].get("AWS_ENDPOINT_URL_S3", "") == endpoint
+            assert each["data"]["AWS_REGION"] == region
     [policy] = [each for each in of_kind(objects, "NetworkPolicy") if each["metadata"]["name"] == "to-object-store"]
     assert policy["spec"]["egress"] == [
         {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": port, "protocol": "TCP"}]}

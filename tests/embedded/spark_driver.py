@@ -108,6 +108,7 @@ class Driver:
     app: Path = APP
     name: str = "event-windows"
     cores: int = 2
+    environment: dict[str, str] = field(default_factory=dict)
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     port: int = field(default=0, init=False)
 
@@ -132,7 +133,7 @@ class Driver:
             "KAFKA_BOOTSTRAP_SERVERS": self.topics.servers,
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_SUBMIT_OPTS": self.submit_options,
-        }
+        } | self.environment
         settings = [
             f"source.topic={self.topics.events}",
             f"sinks.kafka.topic={self.topics.windows}",

@@ -112,6 +112,13 @@ def test_driver_environment_takes_references_from_the_targets_own(root: Path) ->
         driver_environment(application, {}, root)
 
 
+def test_a_reference_that_may_point_to_nothing_is_left_out_where_it_does(root: Path) -> None:
+    reference = {"secretKeyRef": {"name": "x", "key": "y", "optional": True}}
+    application = load_manifest(write(root, driver={"env": [{"name": "PASSWORD", "valueFrom": reference}]}))
+    assert driver_environment(application, {}, root) == {}
+    assert driver_environment(application, {"PASSWORD": "p"}, root) == {"PASSWORD": "p"}
+
+
 @pytest.mark.parametrize(
     ("text", "mib"), [("512m", 512), ("2g", 2048), ("1Gi", 1024), ("1048576k", 1024), ("1t", 1048576)]
 )
