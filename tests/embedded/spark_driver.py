@@ -109,6 +109,7 @@ class Driver:
     name: str = "event-windows"
     cores: int = 2
     environment: dict[str, str] = field(default_factory=dict)
+    more_jars: Path | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     port: int = field(default=0, init=False)
 
@@ -141,10 +142,11 @@ class Driver:
             "trigger=100 milliseconds",
             *self.overrides,
         ]
+        class_path = ":".join(f"{folder}/*" for folder in (self.jars, self.more_jars) if folder)
         command = [
             str(Path(sys.executable).parent / "spark-submit"),
             *("--master", f"local[{self.cores}]", "--driver-memory", "1g"),
-            *("--conf", f"spark.driver.extraClassPath={self.jars}/*"),
+            *("--conf", f"spark.driver.extraClassPath={class_path}"),
             str(self.app / "app.py"),
             *("--settings", str(self.app / "settings.yaml")),
             *(part for each in settings for part in ("--set", each)),

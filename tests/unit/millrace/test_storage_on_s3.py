@@ -13,8 +13,8 @@ from tests.object_store import object_store
 
 @pytest.fixture(scope="module")
 def gateway():
-    with object_store() as environment:
-        yield environment
+    with object_store() as running:
+        yield running.environment
 
 
 @pytest.fixture(autouse=True)
