@@ -145,7 +145,7 @@ class Driver:
         command = [
             str(Path(sys.executable).parent / "spark-submit"),
             *("--master", f"local[{self.cores}]", "--driver-memory", "1g"),
-            *("--conf", f"spark.driver.extraClassPath={self.jars}/*"),
+            *("--conf", f"spark.driver.extraClassPath={self.jars}/*", "--conf", "spark.ui.enabled=false"),
             # Not on the class path, which the class archive was made for.
             *(("--jars", ",".join(map(str, self.more_jars.glob("*.jar")))) if self.more_jars else ()),
             str(self.app / "app.py"),

@@ -150,6 +150,8 @@ def submit_command(
     conf = {
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
+        # Nobody looks at it here, and it would take a port; in a cluster it has the executors' metrics.
+        "spark.ui.enabled": "false",
         # A cluster's executors have these settings of their own; here the one JVM takes them over.
         **{key: value for key, value in application.spark_conf.items() if not key.startswith("spark.kubernetes.")},
     }

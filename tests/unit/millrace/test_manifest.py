@@ -95,7 +95,7 @@ def test_spark_conf_is_passed_on_without_what_only_kubernetes_knows(root: Path) 
     assert "spark.sql.shuffle.partitions=2" in conf
     assert f"spark.driver.extraClassPath={root}/own.jar:{root}/jars/*" in conf
     assert not [entry for entry in conf if "kubernetes" in entry]
-    assert "spark.driver.host=127.0.0.1" in conf
+    assert {"spark.driver.host=127.0.0.1", "spark.ui.enabled=false"} <= set(conf)
 
 
 def test_restart_policy(root: Path) -> None:
