@@ -19,6 +19,7 @@ from embedded.versions import versions
 BUILD_SECONDS = 1500
 RUN_SECONDS = 300
 NEEDED = ("buildah", "mmdebstrap")
+HINT = "on Debian `apt-get install buildah netavark mmdebstrap`"
 HOST_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 """Where Debian keeps the certificate authorities that this machine trusts besides the usual ones."""
 SLIM = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
@@ -33,7 +34,7 @@ def why_not() -> str | None:
     """Say why images can't be built here, or None if they can."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
-        return f"needs {' and '.join(missing)}: on Debian `apt-get install {' '.join(missing)}`"
+        return f"needs {' and '.join(missing)}: {HINT}"
     if os.geteuid() != 0:
         return "needs root, to unpack a base image and change into it"
     return None
