@@ -1,12 +1,19 @@
 """What the Dockerfiles say, read without building them."""
 
 import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedded.paths import REPOSITORY
 
 IMAGES = ("airflow", "spark", "ingest")
+VERSION: str = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+
+
+def name_of(image: str) -> str:
+    """The name that images/build.sh gives an image, as buildah lists it."""
+    return f"localhost/millrace/{image}:{VERSION}"
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,12 @@
 
 import fnmatch
 import re
-import tomllib
 
 import pytest
 
 from embedded.paths import REPOSITORY
 from embedded.versions import versions
-from tests.images.dockerfiles import IMAGES, read
-
-VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+from tests.images.dockerfiles import IMAGES, VERSION, read
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -5,11 +5,11 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 from embedded.paths import REPOSITORY
+from tests.images.stand_ins import StandIns
 
 SPARK = REPOSITORY / "images" / "spark" / "entrypoint.sh"
 DECOMMISSION = REPOSITORY / "images" / "spark" / "decom.sh"
@@ -27,43 +27,9 @@ EXECUTOR = {
 }
 
 
-class Container:
-    """A PATH with stand-ins, and a way to run an entrypoint with it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.bin = directory / "bin"
-        self.bin.mkdir()
-        self.record = directory / "record"
-        self.environment = {
-            "PATH": f"{self.bin}{os.pathsep}{os.defpath}",
-            "RECORD": str(self.record),
-            "SPARK_HOME": "/opt/spark",
-            "JAVA_HOME": "/opt/java",
-        }
-
-    def program(self, name: str, script: str = "") -> None:
-        """Put a stand-in on PATH that writes its name and its arguments down, one a line."""
-        path = self.bin / name
-        path.write_text(f'#!/bin/bash\nprintf "%s\\n" {name} "$@" >>"$RECORD"\n{script}\n')
-        path.chmod(0o755)
-
-    def run(self, entrypoint: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(entrypoint), *arguments],
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def called(self) -> list[str]:
-        return self.record.read_text().splitlines() if self.record.exists() else []
-
-
 @pytest.fixture
 def container(tmp_path):
-    return Container(tmp_path)
+    return StandIns(tmp_path)
 
 
 @pytest.fixture
