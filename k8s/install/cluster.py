@@ -37,10 +37,16 @@ class Cluster:
         command = self.kubectl("get", kind, "--namespace", namespace, *arguments, "--output", "json")
         return ask_json(command)["items"]
 
-    def secret(self, name: str, namespace: str) -> dict[str, str]:
-        """A secret's data, each value still in base64; empty if there is no such secret. Raises CommandError."""
-        command = self.kubectl("get", "secret", name, "--namespace", namespace, "--ignore-not-found")
-        text = run([*command, "--output", "json"])
+    def secrets(self, names: Iterable[str], namespace: str) -> dict[str, dict[str, str]]:
+        """The data of those of the secrets that exist, by name, each value still in base64. Raises CommandError."""
+        place = ["--namespace", namespace, "--ignore-not-found", "--output", "json"]
+        text = run(self.kubectl("get", "secret", *names, *place))
         if not text.strip():
             return {}
-        return json.loads(text).get("data") or {}
+        found = json.loads(text)
+        # One name gets the object, several get a list of them.
+        return {each["metadata"]["name"]: each.get("data") or {} for each in found.get("items", [found])}
+
+    def secret(self, name: str, namespace: str) -> dict[str, str]:
+        """One secret's data, each value still in base64; empty if there is no such secret. Raises CommandError."""
+        return self.secrets([name], namespace).get(name, {})

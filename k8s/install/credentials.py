@@ -150,7 +150,7 @@ def make_secrets(cluster: Cluster, environment: str) -> Outcome:
             "nothing was made.",
             2,
         )
-    existing = {place: cluster.secret(place[1], place[0]) for place in places()}
+    existing = _existing(cluster)
     outcome = Outcome(kept=[place for place, data in existing.items() if data])
     found, fresh = _found(existing)
     wanted = _wanted(existing, found, fresh)
@@ -162,6 +162,16 @@ def make_secrets(cluster: Cluster, environment: str) -> Outcome:
     if outcome.kept:
         say(f"Kept {len(outcome.kept)} secrets that were there.")
     return outcome
+
+
+def _existing(cluster: Cluster) -> dict[Place, dict[str, str]]:
+    """The data of each secret in question; empty for those that are absent."""
+    existing: dict[Place, dict[str, str]] = {place: {} for place in places()}
+    for namespace in sorted({place[0] for place in existing}):
+        names = [name for space, name in existing if space == namespace]
+        for name, data in cluster.secrets(names, namespace).items():
+            existing[namespace, name] = data
+    return existing
 
 
 def _found(existing: dict[Place, dict[str, str]]) -> tuple[dict[str, str], set[str]]:
