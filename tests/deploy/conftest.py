@@ -111,7 +111,7 @@ def millrace(world, capfd):
     def call(*arguments):
         capfd.readouterr()
         try:
-            status = cli.main(list(arguments))
+            status: object = cli.main(list(arguments))
         except SystemExit as error:  # argparse
             status = error.code
         written = capfd.readouterr()

@@ -13,7 +13,9 @@ from tests.deploy.test_up import alive, wait_until
 
 @pytest.fixture
 def pages(world):
-    there = {f"service|{page.namespace}|{page.service}": {} for page in PAGES if page.title != "Kafka UI"}
+    there: dict[str, dict[str, str]] = {
+        f"service|{page.namespace}|{page.service}": {} for page in PAGES if page.title != "Kafka UI"
+    }
     world.change(contexts=["kind-millrace"], objects=there)
     return world
 
@@ -52,6 +54,7 @@ def test_pages_stay_reachable_until_ctrl_c_and_one_that_goes_is_said(pages):
     )
     text = ""
     while "Grafana is no longer reachable" not in text:
+        assert process.stdout is not None
         line = process.stdout.readline()
         assert line, text
         text += line

@@ -9,7 +9,7 @@ import pytest
 
 from k8s.install import pipeline
 
-PASSWORD = "the password of the test"
+PASSWORD = "the password of the test"  # noqa: S105
 
 
 class Airflow:
@@ -27,7 +27,7 @@ class Airflow:
             def do_GET(self):
                 owner.handle(self)
 
-            do_POST = do_PATCH = do_GET
+            do_POST = do_PATCH = do_GET  # noqa: N815
 
             def log_message(self, *_):
                 pass
@@ -36,7 +36,7 @@ class Airflow:
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
-    def handle(self, request):
+    def handle(self, request):  # noqa: PLR0911 - one for each kind of request
         length = int(request.headers.get("content-length") or 0)
         body = json.loads(request.rfile.read(length)) if length else None
         path = request.path.partition("?")[0]

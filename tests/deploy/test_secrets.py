@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from k8s.install.credentials import KAFKA_USERS, places
 from k8s.install.releases import releases
 
-NAMESPACES = ("monitoring", "millrace", "streams", "airflow")
+OWN = {"password": "my own"}
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def test_airflow_reads_them_as_they_are_meant(cluster, millrace, tmp_path):
 
 
 def test_secrets_that_are_there_are_kept_and_the_rest_fits_them(cluster, millrace):
-    put(cluster, "millrace", "kafka-user-ingest", password="my own")
+    put(cluster, "millrace", "kafka-user-ingest", **OWN)
     put(cluster, "airflow", "object-store", **{"access-key": "MINE", "secret-key": "mine too"})
     status, text = millrace("secrets")
     assert status == 0, text
     found = cluster.secrets()
-    assert found["millrace", "kafka-user-ingest"] == {"password": "my own"}
-    assert found["streams", "kafka-user-ingest"]["password"] == "my own"
+    assert found["millrace", "kafka-user-ingest"] == OWN
+    assert found["streams", "kafka-user-ingest"] == {"username": "ingest", **OWN}
     assert found["streams", "object-store"] == {"access-key": "MINE", "secret-key": "mine too"}
     assert json.loads(found["airflow", "airflow-connections"]["AIRFLOW_CONN_OBJECT_STORE"])["login"] == "MINE"
     assert "Kept 2 secrets" in text
