@@ -8,8 +8,7 @@ from pathlib import Path
 
 from k8s.install.cluster import Cluster
 from k8s.install.errors import UserError
-from k8s.install.releases import NAMESPACES, Release, bringer, versions
-from k8s.install.releases import releases as all_releases
+from k8s.install.releases import NAMESPACES, Release, bringer, releases, versions
 from k8s.install.runner import ask_json, missing, run
 
 HELM_MINIMUM = (3, 19)
@@ -110,7 +109,7 @@ def check_cluster(cluster: Cluster) -> str:
     return f"cluster {cluster.context}: Kubernetes {version}"
 
 
-def check_needs(cluster: Cluster, release: Release) -> None:
+def check_needs(cluster: Cluster, release: Release, environment: str) -> None:
     """See that everything a release needs is there, before any of it is made.
 
     Raises:
@@ -124,8 +123,8 @@ def check_needs(cluster: Cluster, release: Release) -> None:
     for namespace, names in needs.config_maps.items():
         for name in _absent(cluster, "configmap", names, namespace):
             lacking.append(f"ConfigMap {namespace}/{name} (release {bringer('configmap', name, namespace)})")
-    for namespace, names in needs.secrets.items():
-        for name in _absent(cluster, "secret", names, namespace):
+    for namespace, secrets in release.secrets(environment).items():
+        for name in _absent(cluster, "secret", secrets, namespace):
             lacking.append(f"secret {namespace}/{name} ({'make kafka-ca' if name == KAFKA_CA else 'make secrets'})")
     if lacking:
         raise UserError(
@@ -134,14 +133,14 @@ def check_needs(cluster: Cluster, release: Release) -> None:
         )
 
 
-def check_secrets(cluster: Cluster, releases: Iterable[Release]) -> None:
+def check_secrets(cluster: Cluster, environment: str) -> None:
     """See that the secrets of all releases are there, but for those that are copied on the way.
 
     Raises:
         UserError: some are missing; the sentence names them.
     """
     lacking = []
-    for namespace, names in beforehand(releases).items():
+    for namespace, names in beforehand(environment).items():
         lacking += [f"{namespace}/{name}" for name in _absent(cluster, "secret", names, namespace)]
     if lacking:
         raise UserError(
@@ -151,19 +150,19 @@ def check_secrets(cluster: Cluster, releases: Iterable[Release]) -> None:
         )
 
 
-def secret_commands(cluster: Cluster) -> list[list[str]]:
+def secret_commands(cluster: Cluster, environment: str) -> list[list[str]]:
     """The commands that show whether all of those secrets are there."""
     return [
         cluster.kubectl("get", "secret", *names, "--namespace", namespace)
-        for namespace, names in beforehand(all_releases()).items()
+        for namespace, names in beforehand(environment).items()
     ]
 
 
-def beforehand(releases: Iterable[Release]) -> dict[str, list[str]]:
+def beforehand(environment: str) -> dict[str, list[str]]:
     """The secrets that must be there before the first release is installed, by namespace."""
     found: dict[str, list[str]] = {}
-    for release in releases:
-        for namespace, names in release.needs.secrets.items():
+    for release in releases():
+        for namespace, names in release.secrets(environment).items():
             found.setdefault(namespace, []).extend(name for name in names if name != KAFKA_CA)
     return found
 

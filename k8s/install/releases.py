@@ -50,6 +50,8 @@ class Release:
     """Files of values for every environment, relative to the repository."""
     needs: Objects
     brings: Objects
+    spared: dict[str, dict[str, tuple[str, ...]]]
+    """Secrets among the needs that an environment does without: by environment, by namespace."""
     replace: tuple[str, ...]
     """Jobs to delete before an upgrade."""
     waits: tuple[Wait, ...]
@@ -58,6 +60,14 @@ class Release:
         """The files of values for one environment, the later ones winning."""
         overlay = f"k8s/environments/{environment}/{self.name}.yaml"
         return [*self.values, *([overlay] if (REPOSITORY / overlay).exists() else [])]
+
+    def secrets(self, environment: str) -> dict[str, list[str]]:
+        """The secrets that it needs in an environment, by namespace."""
+        spared = self.spared.get(environment, {})
+        return {
+            namespace: [name for name in names if name not in spared.get(namespace, ())]
+            for namespace, names in self.needs.secrets.items()
+        }
 
     def chart_arguments(self) -> list[str]:
         """What tells helm which chart to take."""
@@ -115,6 +125,10 @@ def _release(entry: dict[str, Any]) -> Release:
         values=tuple(entry["values"]),
         needs=_objects(entry.get("needs", {}), namespace=entry["namespace"]),
         brings=_objects(entry.get("brings", {})),
+        spared={
+            environment: {namespace: tuple(names) for namespace, names in by_namespace.items()}
+            for environment, by_namespace in entry.get("spared", {}).items()
+        },
         replace=tuple(entry.get("replace", ())),
         waits=tuple(Wait(each["what"], tuple(each["arguments"]), each["minutes"]) for each in entry["waits"]),
     )

@@ -71,8 +71,8 @@ def _secrets(cluster: Cluster, environment: str) -> Step:
         # All of them before the first release, not each before its own: nothing is to be half made.
         return Step(
             "Secrets: from your own store (docs/gitops.md), before anything is installed",
-            tuple(tuple(command) for command in secret_commands(cluster)),
-            lambda: check_secrets(cluster, releases()),
+            tuple(tuple(command) for command in secret_commands(cluster, environment)),
+            lambda: check_secrets(cluster, environment),
         )
     command = f"{PROGRAM} secrets --environment {environment} --context {cluster.context}"
 
@@ -104,7 +104,7 @@ def _release(cluster: Cluster, environment: str, release: Release) -> list[Step]
         commands.insert(0, cluster.kubectl("delete", "job", *release.replace, *place))
 
     def action() -> None:
-        check_needs(cluster, release)
+        check_needs(cluster, release, environment)
         for command in commands:
             run(command, timeout=HELM_SECONDS)
         for wait in release.waits:

@@ -243,6 +243,8 @@ def test_production_names_the_secrets_that_are_missing_before_any_release(world,
     assert "airflow/airflow-connections" in text
     assert "monitoring/grafana-admin" in text
     assert "kafka-ca" not in text
+    assert "millrace/kafka-user-ingest" in text
+    assert "millrace/postgresql" not in text  # production has a database elsewhere
     assert not [line for line in world.calls() if "--install" in line]
     assert world.secrets() == {}
 
