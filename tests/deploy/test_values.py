@@ -173,9 +173,8 @@ def test_airflow_is_configured_as_decided():
 
 def test_pools_and_variables_are_declared():
     objects = airflow("production")
-    specs = dict(pods(objects))
-    names = [each["name"] for each in specs["Deployment/airflow-scheduler"]["initContainers"]]
-    assert names == ["wait-for-airflow-migrations", "apply-pools"]  # the table must be there first
+    [migration] = dict(pods(objects))["Job/airflow-run-airflow-migrations"]["containers"]
+    assert migration["args"][-1].endswith("airflow pools import /opt/millrace/dags/pools.json")
     [variables] = [each for each in objects if each["metadata"]["name"] == "airflow-variables"]
     assert variables["data"] == {"AIRFLOW_VAR_ENVIRONMENT": "production"}
 
