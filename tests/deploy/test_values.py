@@ -283,3 +283,41 @@ def test_production_s_bucket_and_registry_are_said_twice_and_the_same():
     bucket = ours["objectStore"]["external"]["bucket"]
     assert theirs["config"]["logging"]["remote_base_log_folder"] == f"s3://{bucket}/airflow-logs"
     assert theirs["defaultAirflowRepository"].startswith(f"{ours['images']['registry']}/")
+
+
+def selects(selector, labels):
+    """Whether a Kubernetes label selector takes labels."""
+    if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
+        return False
+    for rule in selector.get("matchExpressions", []):
+        assert rule["operator"] == "In"
+        if labels.get(rule["key"]) not in rule["values"]:
+            return False
+    return True
+
+
+@EVERY
+def test_every_part_of_airflow_that_asks_the_database_is_let_through_to_it(environment):
+    """The policies are our chart's, the pods and their labels Airflow's: a component that neither knows would hang."""
+    [policy] = [
+        each["spec"]["podSelector"]
+        for each in upstream.render("millrace", environment)
+        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "to-database"
+    ]
+    asking = 0
+    for each in airflow(environment):
+        template = each.get("spec", {}).get("jobTemplate", each).get("spec", {}).get("template")
+        if each["kind"] not in ("Deployment", "StatefulSet", "Job", "CronJob") or "statsd" in each["metadata"]["name"]:
+            continue
+        names = {entry["name"] for entry in template["spec"]["containers"][0]["env"]}
+        assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" in names
+        assert selects(policy, template["metadata"]["labels"]), each["metadata"]["name"]
+        asking += 1
+    assert asking >= 6
+
+
+def test_accounts_that_start_spark_applications_are_those_of_airflow_s_pods():
+    values = yaml.safe_load((REPOSITORY / "charts" / "millrace" / "values.yaml").read_text())
+    accounts = {each["metadata"]["name"] for each in airflow() if each["kind"] == "ServiceAccount"}
+    assert set(values["airflow"]["serviceAccounts"]) <= accounts
+    assert dict(pods(airflow()))["task"]["serviceAccountName"] in values["airflow"]["serviceAccounts"]
