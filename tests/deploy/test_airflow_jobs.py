@@ -41,44 +41,46 @@ def airflow(tmp_path_factory):
             start_new_session=True, timeout=300,
         )  # fmt: skip
 
-    run.database = home / "airflow.db"
-    return run
+    return run, home / "airflow.db"
 
 
-def rows(airflow, query):
-    with sqlite3.connect(airflow.database) as connection:
+def rows(database, query):
+    with sqlite3.connect(database) as connection:
         return connection.execute(query).fetchall()
 
 
 @pytest.fixture(scope="module")
 def migrated(airflow):
-    result = airflow("migrateDatabaseJob")
+    run, database = airflow
+    result = run("migrateDatabaseJob")
     assert result.returncode == 0, result.stderr[-3000:]
-    return airflow
+    return run, database
 
 
 def test_the_migration_also_declares_the_pools_and_does_so_again(migrated):
     import json
 
+    run, database = migrated
     declared = json.loads((REPOSITORY / "dags" / "pools.json").read_text())
-    found = dict(rows(migrated, "SELECT pool, slots FROM slot_pool"))
+    found = dict(rows(database, "SELECT pool, slots FROM slot_pool"))
     assert {name: found[name] for name in declared} == {name: pool["slots"] for name, pool in declared.items()}
-    with sqlite3.connect(migrated.database) as connection:
+    with sqlite3.connect(database) as connection:
         connection.execute("UPDATE slot_pool SET slots = 1")
-    assert migrated("migrateDatabaseJob").returncode == 0
-    assert dict(rows(migrated, "SELECT pool, slots FROM slot_pool"))["streaming_pool"] == found["streaming_pool"]
+    assert run("migrateDatabaseJob").returncode == 0
+    assert dict(rows(database, "SELECT pool, slots FROM slot_pool"))["streaming_pool"] == found["streaming_pool"]
 
 
 def test_the_administrator_gets_the_secret_s_password_by_a_pipe_and_a_second_time_changes_nothing(migrated):
     from werkzeug.security import check_password_hash
 
-    result = migrated("createUserJob")
+    run, database = migrated
+    result = run("createUserJob")
     assert result.returncode == 0, result.stderr[-3000:]
     assert ADMIN_PASSWORD not in result.stdout + result.stderr
     query = "SELECT ab_user.username, ab_role.name, ab_user.password FROM ab_user "
     query += "JOIN ab_user_role ON ab_user.id = user_id JOIN ab_role ON ab_role.id = role_id"
-    [(name, role, hashed)] = rows(migrated, query)
+    [(name, role, hashed)] = rows(database, query)
     assert (name, role) == ("admin", "Admin")
     assert check_password_hash(hashed, ADMIN_PASSWORD)
-    assert migrated("createUserJob").returncode == 0
-    assert rows(migrated, query) == [(name, role, hashed)]
+    assert run("createUserJob").returncode == 0
+    assert rows(database, query) == [(name, role, hashed)]
