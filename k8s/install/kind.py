@@ -7,7 +7,7 @@ from k8s.install.cluster import Cluster
 from k8s.install.console import confirmed, say
 from k8s.install.errors import UserError
 from k8s.install.preflight import check_cluster, check_docker, check_programs
-from k8s.install.releases import REPOSITORY, releases, versions
+from k8s.install.releases import REPOSITORY, releases
 from k8s.install.runner import HELM_SECONDS, run
 from k8s.install.steps import Step, install_steps, perform, show
 
@@ -78,7 +78,7 @@ def exists() -> bool:
 
 def _steps() -> list[Step]:
     changed: set[str] = set()
-    create = ["kind", "create", "cluster", "--config", CONFIGURATION, "--image", versions()["kind"]["node_image"]]
+    create = ["kind", "create", "cluster", "--config", CONFIGURATION]
     load = [("kind", "load", "docker-image", image, "--name", NAME) for image in image_names()]
     return [
         Step("The cluster, if it is not there", (tuple(create),), lambda: _create(create)),

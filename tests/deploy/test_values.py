@@ -266,6 +266,9 @@ def test_versions_are_pinned_once():
     node = versions()["kind"]["node_image"]
     assert node.startswith(f"kindest/node:v{versions()['kubernetes']['tested']}.")
     assert "@sha256:" in node
+    cluster = yaml.safe_load((REPOSITORY / "k8s/kind/cluster.yaml").read_text())
+    assert [each["image"] for each in cluster["nodes"]] == [node]
+    assert cluster["name"] == "millrace"
 
 
 def test_namespaces_are_restricted_but_for_the_one_that_says_why():
