@@ -35,10 +35,11 @@ app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
-{{/* One of our own images. Takes a dict with root and repository. */}}
+{{/* One of our own images. Takes a dict with root and repository, which may have a tag or a digest of its own. */}}
 {{- define "millrace.image" -}}
 {{- with .root.Values.images.registry }}{{ trimSuffix "/" . }}/{{ end -}}
-{{ .repository }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{ .repository }}
+{{- if not (regexMatch "[:@][^/]*$" .repository) }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{/* Credentials of registries, of a pod. */}}
