@@ -7,3 +7,7 @@ class MillraceError(Exception):
 
 class OwnedByAnotherError(MillraceError):
     """The application or job belongs to another run, so this run must leave it alone."""
+
+
+class TemporaryError(MillraceError):
+    """Somebody doesn't answer at this moment; whoever waits anyway asks again."""

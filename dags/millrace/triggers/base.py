@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, TemporaryError
 
 SUCCESS = "success"
 ERROR = "error"
@@ -18,6 +18,10 @@ SETTLE_SECONDS = 2.0
 """How long a trigger waits before its event, at least: the executor's report that the task was deferred must be there
 first. If it comes after the task is queued again, the scheduler takes it for the end of a task that nobody ran, and
 fails it (`ti_requeued` in Airflow's `SchedulerJobRunner.process_executor_events`)."""
+
+
+OUTAGE_SECONDS = 600.0
+"""How long somebody who must be asked may not answer, in one stretch, before the wait is given up."""
 
 
 class PollingTrigger(BaseTrigger):
@@ -51,10 +55,15 @@ class PollingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll until there is something to say; yields exactly one event."""
-        began = time.monotonic()
+        began = answered = time.monotonic()
         while True:
             try:
                 payload = await asyncio.to_thread(self.poll)
+                answered = time.monotonic()
+            except TemporaryError as error:
+                self.log.warning("%s", error)
+                given_up = time.monotonic() - answered >= OUTAGE_SECONDS
+                payload = {"status": ERROR, "message": str(error)} if given_up else None
             except MillraceError as error:
                 payload = {"status": ERROR, "message": str(error)}
             if payload is None and self.deadline is not None and time.time() >= self.deadline:

@@ -35,7 +35,8 @@ class Instance:
 
 
 def context(instance: Any = None) -> Any:
-    return {"dag": SimpleNamespace(dag_id="dag"), "run_id": "run", "ti": instance}
+    ti = instance or SimpleNamespace(task_id="start", try_number=2)
+    return {"dag": SimpleNamespace(dag_id="dag"), "run_id": "run", "ti": ti}
 
 
 def start(application: Application) -> TaskDeferred:
