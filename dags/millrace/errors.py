@@ -10,4 +10,8 @@ class OwnedByAnotherError(MillraceError):
 
 
 class TemporaryError(MillraceError):
-    """Somebody doesn't answer at this moment; whoever waits anyway asks again."""
+    """Somebody doesn't answer at this moment; whoever waits anyway asks again, for `patience` seconds."""
+
+    def __init__(self, message: str, patience: float = 600.0) -> None:
+        super().__init__(message)
+        self.patience = patience

@@ -83,6 +83,8 @@ class JobSpec:
 
     The target appends it with a path of its own, and returns what the file holds as `JobStatus.result`.
     """
+    metrics_port_argument: str | None = None
+    """If the module can serve Prometheus metrics: the option that takes the port. Used where something scrapes it."""
 
 
 @dataclass(frozen=True)

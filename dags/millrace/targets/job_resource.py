@@ -13,6 +13,7 @@ RESULT_FILE = "/dev/termination-log"
 """What a program writes there (4096 bytes at most) stands in its pod's status after its end."""
 KEPT_SECONDS = 24 * 3600
 """How long an ended Job is kept; its run asks for its result until it ends."""
+METRICS_PORT = 8090
 USER = 10001
 ACCOUNT = "ingest"
 KAFKA_SECRET = "kafka-user-ingest"  # noqa: S105 - its name
@@ -31,13 +32,15 @@ def build(
     arguments = list(job.arguments)
     if job.status_file_argument:
         arguments += [job.status_file_argument, RESULT_FILE]
+    if job.metrics_port_argument:
+        arguments += [job.metrics_port_argument, str(METRICS_PORT)]
     own = {
         "app.kubernetes.io/name": job.name,
         "app.kubernetes.io/part-of": "millrace",
         "app.kubernetes.io/component": "ingest",
         **object_labels(labels or {}),
     }
-    container = {
+    container: dict[str, Any] = {
         "name": job.name,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
@@ -63,10 +66,12 @@ def build(
         # A program that fails leaves no result; the end of its log says why.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of its own
+            {"name": "temporary", "mountPath": "/tmp"},  # noqa: S108 - a volume of its own
             {"name": "kafka-ca", "mountPath": KAFKA_CA, "readOnly": True},
         ],
     }
+    if job.metrics_port_argument:
+        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     pod = {
         "restartPolicy": "Never",
         "serviceAccountName": ACCOUNT,
@@ -80,8 +85,8 @@ def build(
         },
         "containers": [container],
         "volumes": [
-            {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
-            {"name": "kafka-ca", "secret": {"secretName": "kafka-ca"}},
+            {"name": "temporary", "emptyDir": {"sizeLimit": "256Mi"}},
+            {"name": "kafka-ca", "secret": {"secretName": "kafka-ca", "optional": True}},
         ],
     }
     notes = {OWNER: owner}
@@ -98,7 +103,9 @@ def build(
 
 
 def _secret(variable: str, key: str) -> dict[str, Any]:
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": KAFKA_SECRET, "key": key}}}
+    # Optional, because a broker with nothing but a plain listener has no users and no certificate. Where it has them
+    # and the secret is missing, the program says that it is refused, instead of waiting for ever.
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": KAFKA_SECRET, "key": key, "optional": True}}}
 
 
 def status_of(name: str, namespace: str, found: Mapping[str, Any] | None, own_pods: list[dict[str, Any]]) -> JobStatus:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 TRANSIENT = frozenset((429, 500, 502, 503, 504))
 """HTTP statuses that may be over in a moment."""
+START_PATIENCE = 60.0
+"""How long a refusal of somebody's rights may be wrong: an API server that starts does not know all Roles at once."""
 _MAY_NOT = re.compile(r'User "(?P<user>[^"]+)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"')
 _VERBS = {"GET": "read", "POST": "create", "PATCH": "change", "DELETE": "delete"}
 
@@ -64,25 +66,27 @@ def explain(error: "ApiException", request: Request) -> MillraceError:
     host = request.host
     if error.status in TRANSIENT:
         return TemporaryError(f"The Kubernetes API at {host} can't {request.action} now ({said}): try again later.")
-    sentences = {
-        0: f"There is no safe connection to the Kubernetes API at {host} ({said}): check its certificate.",
-        401: f"The Kubernetes API at {host} does not accept these credentials ({said}): renew them.",
-    }
-    if error.status in sentences:
-        return MillraceError(sentences[error.status])
-    special = {403: _forbidden, 404: _not_found, 409: _conflict}.get(error.status)
+    if error.status == 0:
+        return MillraceError(f"No safe connection to the Kubernetes API at {host} ({said}): check its certificate.")
+    special = {401: _unauthorized, 403: _forbidden, 404: _not_found, 409: _conflict}.get(error.status)
     if special is not None:
         return special(said, body, request)
     return MillraceError(f"The cluster refuses to {request.action} ({said}): correct what it names.")
+
+
+def _unauthorized(said: str, body: dict[str, Any], request: Request) -> MillraceError:
+    sentence = f"The Kubernetes API at {request.host} does not accept these credentials ({said}): renew them."
+    return TemporaryError(sentence, START_PATIENCE)
 
 
 def _forbidden(said: str, body: dict[str, Any], request: Request) -> MillraceError:
     match = _MAY_NOT.search(said)
     if match is None:  # Not for want of rights: an admission controller, such as Pod Security, or a quota.
         return MillraceError(f"The cluster forbids to {request.action} ({said}): change it, or that policy.")
-    return MillraceError(
+    return TemporaryError(
         f"{match['user']} may not {match['verb']} {match['resource']} in namespace {request.namespace}: bind it to a "
-        "Role that allows that (the chart's is `airflow-launcher`)."
+        "Role that allows that (the chart's is `airflow-launcher`).",
+        START_PATIENCE,
     )
 
 

@@ -20,15 +20,12 @@ first. If it comes after the task is queued again, the scheduler takes it for th
 fails it (`ti_requeued` in Airflow's `SchedulerJobRunner.process_executor_events`)."""
 
 
-OUTAGE_SECONDS = 600.0
-"""How long somebody who must be asked may not answer, in one stretch, before the wait is given up."""
-
-
 class PollingTrigger(BaseTrigger):
     """Calls `poll` every `poll_interval` seconds in a thread, until it returns an event's payload.
 
     A payload is a dictionary with `status` (`success`, `error` or `idle`) and `message`. After `deadline`
-    (seconds since 1970; None means never) the event is an error. Killing the task does not touch what it
+    (seconds since 1970; None means never) the event is an error. A TemporaryError ends the wait only after its
+    patience. Killing the task does not touch what it
     waits for: `stop_pipeline` and the run's failure callback end that.
     """
 
@@ -62,7 +59,7 @@ class PollingTrigger(BaseTrigger):
                 answered = time.monotonic()
             except TemporaryError as error:
                 self.log.warning("%s", error)
-                given_up = time.monotonic() - answered >= OUTAGE_SECONDS
+                given_up = time.monotonic() - answered >= error.patience
                 payload = {"status": ERROR, "message": str(error)} if given_up else None
             except MillraceError as error:
                 payload = {"status": ERROR, "message": str(error)}
