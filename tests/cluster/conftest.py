@@ -63,15 +63,19 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return result
 
 
+def define(plane: ControlPlane) -> None:
+    """Make every kind known that operators bring."""
+    plane.kubectl("create", "-f", "-", given=operators_definitions() + kafka_definitions())
+    # kubectl gives up on a definition that has no conditions at all yet.
+    established = ("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    eventually(lambda: plane.kubectl(*established, check=False).returncode == 0)
+
+
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The control plane, with the definitions of every kind that we use."""
-    definitions = operators_definitions() + kafka_definitions(tmp_path_factory.mktemp("definitions"))
     with control_plane(tmp_path_factory.mktemp("control-plane")) as running:
-        running.kubectl("create", "-f", "-", given=definitions)
-        # kubectl gives up on a definition that has no conditions at all yet.
-        established = ("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
-        eventually(lambda: running.kubectl(*established, check=False).returncode == 0)
+        define(running)
         yield running
 
 
@@ -182,5 +186,5 @@ def count_looks(target: Target) -> Callable[[], int]:
         looks[0] += 1
         return look(*given)
 
-    target._look = counted  # type: ignore[method-assign]
+    target._look = counted  # type: ignore[method-assign, assignment]
     return lambda: looks[0]

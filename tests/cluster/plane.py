@@ -81,14 +81,20 @@ class ControlPlane:
         self._running: dict[str, Process] = {}
         self.admin = self.kubeconfig("admin", groups=("system:masters",))
 
-    def kubeconfig(self, user: str, *, groups: tuple[str, ...] = (), token: str | None = None) -> Path:
-        """Return a kubeconfig for a user: by a certificate that names groups, or by a token."""
+    def kubeconfig(
+        self, user: str, *, groups: tuple[str, ...] = (), token: str | None = None, namespace: str = "default"
+    ) -> Path:
+        """Return a kubeconfig for a user: by a certificate that names groups, or by a token.
+
+        What names no namespace is meant for `namespace`.
+        """
         path = self.folder / f"{user.replace(':', '-')}.kubeconfig"
         if token is None:
             certificate, key = self.authority.sign(path.stem, user, groups)
             credentials = {"client-certificate": str(certificate), "client-key": str(key)}
         else:
             credentials = {"token": token}
+        context = {"cluster": "test", "user": user, "namespace": namespace}
         server = {"server": self.url, "certificate-authority": str(self.authority.path)}
         path.touch(mode=0o600)
         path.write_text(
@@ -98,7 +104,7 @@ class ControlPlane:
                     "kind": "Config",
                     "clusters": [{"name": "test", "cluster": server}],
                     "users": [{"name": user, "user": credentials}],
-                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+                    "contexts": [{"name": "test", "context": context}],
                     "current-context": "test",
                 }
             )
@@ -108,7 +114,13 @@ class ControlPlane:
     def start(self) -> None:
         """Start etcd and the API server."""
         address, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{free_port()}"
-        etcd = [program("etcd"), "--data-dir", self.folder / "etcd", "--unsafe-no-fsync", "--log-level=warn"]
+        etcd: list[str | Path] = [
+            program("etcd"),
+            "--data-dir",
+            self.folder / "etcd",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
         etcd += [f"--listen-client-urls={address}", f"--advertise-client-urls={address}"]
         etcd += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
         self._run("etcd", [*etcd, f"--initial-cluster=default={peer}"])
@@ -148,7 +160,11 @@ class ControlPlane:
         """Start the controllers; the definitions of the kinds whose objects they clean up must be there already."""
         certificate = self.kubeconfig("system:kube-controller-manager")
         port = free_port()
-        command = [program("kube-controller-manager"), f"--kubeconfig={certificate}", "--leader-elect=false"]
+        command: list[str | Path] = [
+            program("kube-controller-manager"),
+            f"--kubeconfig={certificate}",
+            "--leader-elect=false",
+        ]
         command += [f"--controllers={','.join(CONTROLLERS)}", "--use-service-account-credentials=true"]
         command += ["--bind-address=127.0.0.1", f"--secure-port={port}", f"--root-ca-file={self.authority.path}"]
         command += [f"--service-account-private-key-file={self._token_key}"]

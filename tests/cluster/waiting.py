@@ -34,7 +34,7 @@ class Waiting:
 
     async def _run(self) -> None:
         with suppress(asyncio.CancelledError):
-            async with aclosing(self.trigger.run()) as events:
+            async with aclosing(self.trigger.run()) as events:  # type: ignore[type-var]
                 self._payload = (await anext(events)).payload
 
     def goes_on(self, polls: int = 2) -> None:
