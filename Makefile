@@ -59,8 +59,8 @@ clean: $(VENV)/.synced ## Remove what the runs made (lists it and asks first; YE
 test: $(VENV)/.synced ## Run every test that needs no cluster
 	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-test-unit: $(VENV)/.synced ## Run the tests that start no broker (two minutes)
-	@$(BIN)/python -m pytest -m "not embedded" $(PYTEST_ARGUMENTS)
+test-unit: $(VENV)/.synced ## Run the tests that start no broker and no API server (two minutes)
+	@$(BIN)/python -m pytest -m "not embedded and not cluster" $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.synced ## Check style and types
 	@$(BIN)/ruff check .
