@@ -99,6 +99,7 @@ with DAG(
                 "--pace={{ params.pace }}",
             ],
             status_file_argument="--status-file",
+            metrics_port_argument="--metrics-port",
         ),
         execution_timeout=timedelta(minutes=5),
     )

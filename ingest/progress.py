@@ -1,5 +1,6 @@
 """How far a feed has come: a log line each second, Prometheus metrics, and the summary at the end."""
 
+import errno
 import logging
 import os
 import tempfile
@@ -15,6 +16,8 @@ from ingest.errors import BadInputError
 
 LOG = logging.getLogger("ingest.progress")
 _LABELS = ("feed", "topic")
+_NOT_REPLACEABLE = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says of a file that is mounted, or whose folder can't be written; the file itself perhaps can."""
 
 
 class Metrics:
@@ -109,13 +112,33 @@ def iso(seconds: float) -> str | None:
 
 
 def write_status(path: Path, summary: dict[str, Any]) -> None:
-    """Write a summary so that a reader sees the old file or the new one; raises BadInputError if it can't."""
+    """Write a summary so that a reader sees the old file or the new one; raises BadInputError if it can't.
+
+    What can't be replaced is written in place: a device, or a file that is mounted into a container or lies in a folder
+    of somebody else, as /dev/termination-log.
+    """
+    content = orjson.dumps(summary, option=orjson.OPT_NON_STR_KEYS) + b"\n"
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(summary, option=orjson.OPT_NON_STR_KEYS) + b"\n")
-        Path(name).replace(path)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+        else:
+            _replace(path, content)
     except OSError as error:
         raise BadInputError(
             f"the status file {path} can't be written ({error.strerror}): check --status-file."
         ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    name = ""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(name).replace(path)
+    except OSError as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if error.errno not in _NOT_REPLACEABLE or not path.exists():
+            raise
+        path.write_bytes(content)

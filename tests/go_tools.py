@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,21 +71,45 @@ def go_module(module: str, version: str) -> Path:
     return Path(_download(module, f"v{version}")["Dir"])
 
 
+def go_program(source: Path, modules: Mapping[str, str], to: Path, settings: Mapping[str, str]) -> None:
+    """Build a main package of ours. Skips the test where there is no Go to build it.
+
+    Args:
+        source: its one file.
+        modules: path of each module that it needs, and the version, without the leading v.
+        to: where the program goes.
+        settings: string variables of packages, and the values that they get.
+    """
+    requirements = [each for module, version in modules.items() for each in _requirements(module, f"v{version}")]
+    flags = " ".join(["-s -w", *(f"-X {name}={value}" for name, value in settings.items())])
+    with tempfile.TemporaryDirectory(prefix=f"incomplete-{to.name}-", dir=to.parent) as place:
+        shutil.copy(source, place)
+        _go("mod", "init", "millrace", place=place)
+        _go("mod", "edit", *requirements, place=place)
+        _go("build", "-mod=mod", "-trimpath", "-ldflags", flags, "-o", "program", ".", place=place)
+        (Path(place) / "program").rename(to)
+
+
 def _build(name: str, tool: GoTool, version: str, to: Path) -> None:
     """Build within a module of our own, as some tools (Kubernetes') can't be installed by `go install`."""
     to.parent.mkdir(parents=True, exist_ok=True)
-    requirements = [f"-require={tool.module}@{version}"]
-    described = json.loads(_go("mod", "edit", "-json", _download(tool.module, version)["GoMod"]))
+    with tempfile.TemporaryDirectory(prefix=f"incomplete-{name}-", dir=to.parent) as place:
+        _go("mod", "init", "tool", place=place)
+        _go("mod", "edit", *_requirements(tool.module, version), place=place)
+        _go("build", "-mod=mod", "-trimpath", f"-tags={tool.tags}", "-o", name, tool.path, place=place)
+        (Path(place) / name).rename(to)
+
+
+def _requirements(module: str, version: str) -> list[str]:
+    """Return the arguments of `go mod edit` that make a module needed, its own replacements included."""
+    requirements = [f"-require={module}@{version}"]
+    described = json.loads(_go("mod", "edit", "-json", _download(module, version)["GoMod"]))
     for each in described.get("Replace") or []:
         # Kubernetes keeps its libraries in its own repository, and publishes each as v0.<minor>.<patch>.
         if each["New"]["Path"].startswith(STAGED):
             path = each["Old"]["Path"]
             requirements.append(f"-replace={path}={path}@v0.{version.partition('.')[2]}")
-    with tempfile.TemporaryDirectory(prefix=f"incomplete-{name}-", dir=to.parent) as place:
-        _go("mod", "init", "tool", place=place)
-        _go("mod", "edit", *requirements, place=place)
-        _go("build", "-mod=mod", "-trimpath", f"-tags={tool.tags}", "-o", name, tool.path, place=place)
-        (Path(place) / name).rename(to)
+    return requirements
 
 
 def _download(module: str, version: str) -> dict[str, str]:

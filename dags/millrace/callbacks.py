@@ -55,7 +55,7 @@ def stop_after_failure(application: str, job: str) -> Callable[[Mapping[str, Any
         except MillraceError as error:
             log.error("After the failure of %s: %s", record["run_id"], error)
         else:
-            log.info("After the failure of %s: %s", record["run_id"], done)
+            log.info("After the failure of %s: %s", record["run_id"], {name: end.said for name, end in done.items()})
 
     return stop
 

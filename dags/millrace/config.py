@@ -9,6 +9,8 @@ from pathlib import Path
 from millrace.errors import MillraceError
 
 DEFAULT_RETRY_DELAY = timedelta(minutes=5)
+DEFAULT_NAMESPACE = "streams"
+DEFAULT_INGEST_IMAGE = "millrace/ingest:0.1.0"
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Settings:
     """Where the library finds things. Built by `load_settings`."""
 
     target: str
-    """What runs applications and jobs: `embedded`."""
+    """MILLRACE_TARGET: what runs applications and jobs: `embedded` or `kubernetes`."""
     root: Path
     """The folder that holds contracts/, dags/, ingest/ and spark-apps/."""
     home: Path | None
@@ -25,6 +27,12 @@ class Settings:
     """MILLRACE_STORAGE: base URL of checkpoints, tables, control files and reports, no slash at its end."""
     spark_jars: Path | None
     """MILLRACE_SPARK_JARS: folder of the jars that every Spark application gets."""
+    namespace: str
+    """MILLRACE_NAMESPACE: where the target `kubernetes` runs applications and jobs."""
+    spark_image: str | None
+    """MILLRACE_SPARK_IMAGE: the image of every Spark application, instead of its manifest's."""
+    ingest_image: str
+    """MILLRACE_INGEST_IMAGE: the image of the jobs of the target `kubernetes`."""
 
     def require_home(self) -> Path:
         """Return MILLRACE_HOME, or raise MillraceError where it isn't set."""
@@ -57,6 +65,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         home=Path(home) if home else None,
         storage_url=storage or None,
         spark_jars=Path(jars) if jars else None,
+        namespace=env.get("MILLRACE_NAMESPACE") or DEFAULT_NAMESPACE,
+        spark_image=env.get("MILLRACE_SPARK_IMAGE") or None,
+        ingest_image=env.get("MILLRACE_INGEST_IMAGE") or DEFAULT_INGEST_IMAGE,
     )
 
 

@@ -124,3 +124,4 @@ def test_parameters_reach_the_replay(dag: Any) -> None:
     ]
     assert rendered == ["replay", "--topic=events", "--from=2013-05-06", "--days=7", "--pace=60"]
     assert task.job.status_file_argument == "--status-file"
+    assert task.job.metrics_port_argument == "--metrics-port"

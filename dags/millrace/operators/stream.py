@@ -1,8 +1,8 @@
 """Operators that start and stop applications and jobs on the target."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from millrace import kafka, storage
 from millrace.errors import MillraceError, OwnedByAnotherError
-from millrace.operators.base import log_tail, one_sentence, owner_of
+from millrace.operators.base import application_log_tail, job_log_tail, labels_of, one_sentence, owner_of
 from millrace.targets import get_target
 from millrace.targets.base import ApplicationState, JobSpec, JobState
 from millrace.triggers.base import IDLE, SUCCESS
@@ -20,9 +20,18 @@ from millrace.triggers.stream import ApplicationReadyTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+BAD = (ApplicationState.FAILED, JobState.FAILED)
+KILLED = (
+    "This task is killed. If it has started %s, that goes on and belongs to this run: a retry finds it, and the "
+    "run's stop task stops it"
+)
+
 
 class StartJobOperator(BaseOperator):
-    """Starts a job and ends; the job goes on. A retry finds it running and leaves it so."""
+    """Starts a job and ends; the job goes on. A retry finds it running and leaves it so.
+
+    So does it if the task is killed: see `on_kill`.
+    """
 
     template_fields = ("arguments",)
 
@@ -34,20 +43,25 @@ class StartJobOperator(BaseOperator):
     def execute(self, context: "Context") -> dict[str, Any]:
         """Return the job's name, state and log."""
         with one_sentence(self.log):
-            status = get_target().start_job(replace(self.job, arguments=tuple(self.arguments)), owner_of(context))
+            job = replace(self.job, arguments=tuple(self.arguments))
+            status = get_target().start_job(job, owner_of(context), labels_of(context))
         self.log.info("%s is %s; its log: %s", status.name, status.state, status.log)
         if status.state is JobState.FAILED:
-            log_tail(self.log, status.name)
+            job_log_tail(self.log, status.name)
             raise AirflowException(f"{status.name} failed at once: {status.message}.")
         return {"name": status.name, "state": str(status.state), "log": status.log}
+
+    def on_kill(self) -> None:
+        """Leave the job alone, and say what becomes of it (docs/decisions/0007)."""
+        self.log.warning(KILLED, self.job.name)
 
 
 class StartApplicationOperator(BaseOperator):
     """Starts a Spark application, and ends when it runs and a first micro-batch was reported.
 
     Waits in the triggerer. A retry finds the application running and goes on waiting. Killing the task does
-    not end the application: only the pipeline's stop task does, and the failure callback where a run was
-    timed out.
+    not end the application (see `on_kill`): only the pipeline's stop task does, and the failure callback where
+    a run was timed out.
     """
 
     template_fields = ("manifest", "arguments")
@@ -79,12 +93,18 @@ class StartApplicationOperator(BaseOperator):
         """Start (or find) the application, then wait in the triggerer."""
         with one_sentence(self.log):
             resumed = storage.exists("checkpoints", self.application)
-            status = get_target().start_application(Path(self.manifest), owner_of(context), self.arguments)
+            status = get_target().start_application(
+                Path(self.manifest), owner_of(context), self.arguments, labels_of(context)
+            )
         if status.name != self.application:
             raise AirflowFailException(f"{self.manifest} describes {status.name}, not {self.application}.")
         self.log.info("%s is %s; its driver's log: %s", status.name, status.state or "new", status.log)
         deadline = time.time() + self.startup_timeout
         self._wait(owner_of(context), first_try=max(1, status.tries), resumed=resumed, deadline=deadline)
+
+    def on_kill(self) -> None:
+        """Leave the application alone, and say what becomes of it (docs/decisions/0007)."""
+        self.log.warning(KILLED, self.application)
 
     def _wait(self, owner: str, **waiting: Any) -> None:
         self.defer(
@@ -103,7 +123,7 @@ class StartApplicationOperator(BaseOperator):
                 repeat_heartbeats(self.log, self.kafka_conn_id, self.topic, self.job)
             self._wait(owner_of(context), **waiting)
         if event["status"] != SUCCESS:
-            log_tail(self.log, self.application)
+            application_log_tail(self.log, self.application)
             raise AirflowException(event["message"])
         status = get_target().application_status(self.application)
         self.log.info("%s. Its driver's log: %s", event["message"], status.log)
@@ -137,17 +157,12 @@ class StopPipelineOperator(BaseOperator):
         """Return what became of the job and of the application."""
         with one_sentence(self.log):
             done = stop_all(self.application, self.job, owner_of(context), self.stop_timeout)
-        for name, result in done.items():
-            self.log.info("%s: %s", name, result)
+        for name, end in done.items():
+            self.log.info("%s: %s", name, end.said)
         self._fail_if_others_failed(context)
-        self._fail_if_ended_badly(owner_of(context))
-        return done
-
-    def _fail_if_ended_badly(self, owner: str) -> None:
-        """Fail, also in a retry, if the application had to be ended by force: then its last batch isn't finished."""
-        status = get_target().application_status(self.application)
-        if status.owner == owner and status.state is ApplicationState.FAILED:
-            raise AirflowFailException(f"{self.application} did not end well: {status.message}.")
+        if failure := done[self.application].failure:
+            raise AirflowFailException(f"{self.application} did not end well: {failure}.")
+        return {name: end.said for name, end in done.items()}
 
     def _fail_if_others_failed(self, context: "Context") -> None:
         if not self.decisive_tasks:
@@ -164,7 +179,16 @@ class StopPipelineOperator(BaseOperator):
             )
 
 
-def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str, str]:
+@dataclass(frozen=True)
+class End:
+    """What became of an application or a job."""
+
+    said: str
+    failure: str = ""
+    """Why it had to be ended by force, or had failed before: then its last batch isn't finished."""
+
+
+def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str, End]:
     """Stop a job and an application of `owner`; return what became of each. Another owner's are left running.
 
     Tries both before it raises MillraceError for one that can't be stopped.
@@ -174,22 +198,27 @@ def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str
         (job, target.job_status, target.stop_job),
         (application, target.application_status, target.stop_application),
     ):
-        before = status_of(name)
-        if before.owner != owner or before.state.ended:
-            whose = "" if before.owner == owner else f", it belongs to {before.owner or 'nobody'}"
-            done[name] = f"nothing to stop: {before.state or 'never started'}{whose}"
-            continue
         try:
-            after = stop(name, timeout, owner)
+            done[name] = _stop(name, status_of, stop, owner, timeout)
         except OwnedByAnotherError as error:
-            done[name] = str(error)
+            done[name] = End(str(error))
         except MillraceError as error:
             problems.append(str(error))
-        else:
-            done[name] = f"{after.state}: {after.message}"
     if problems:
         raise MillraceError(" ".join(problems))
     return done
+
+
+def _stop(name: str, status_of: Callable[..., Any], stop: Callable[..., Any], owner: str, timeout: float) -> End:
+    before = status_of(name)
+    if before.owner != owner:
+        state = before.state or "never started"
+        return End(f"nothing to stop: {state}, it belongs to {before.owner or 'nobody'}")
+    if before.state.ended:
+        said = f": {before.message}" if before.message else ""
+        return End(f"nothing to stop: {before.state}{said}", before.message if before.state in BAD else "")
+    after = stop(name, timeout, owner)
+    return End(f"{after.state}: {after.message}", after.message if after.state in BAD else "")
 
 
 def repeat_heartbeats(log: Any, kafka_conn_id: str, topic: str | None, job: str | None) -> None:

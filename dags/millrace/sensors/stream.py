@@ -7,7 +7,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from millrace import kafka
-from millrace.operators.base import log_tail, one_sentence, owner_of
+from millrace.operators.base import application_log_tail, job_log_tail, one_sentence, owner_of
 from millrace.operators.stream import repeat_heartbeats
 from millrace.targets import get_target
 from millrace.triggers.base import IDLE, SUCCESS
@@ -72,8 +72,8 @@ class CaughtUpSensor(BaseOperator):
                 repeat_heartbeats(self.log, self.kafka_conn_id, self.topic, self.job)
             self.execute(context)
         if event["status"] != SUCCESS:
-            log_tail(self.log, self.job)
-            log_tail(self.log, self.application)
+            job_log_tail(self.log, self.job)
+            application_log_tail(self.log, self.application)
             raise AirflowException(event["message"])
         job = get_target().job_status(self.job)
         status = get_target().application_status(self.application)

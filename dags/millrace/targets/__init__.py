@@ -18,6 +18,11 @@ def get_target(settings: Settings | None = None) -> Target:
         from millrace.targets.embedded import EmbeddedTarget
 
         return EmbeddedTarget(settings)
+    if settings.target == "kubernetes":
+        from millrace.targets.kubernetes import KubernetesTarget
+
+        return KubernetesTarget(settings)
     raise MillraceError(
-        f"MILLRACE_TARGET is {settings.target!r}, but the only target there is now is `embedded`: set it to that."
+        f"MILLRACE_TARGET is {settings.target!r}, but the targets are `embedded` and `kubernetes`: set it to one of "
+        "them."
     )

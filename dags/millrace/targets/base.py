@@ -61,7 +61,7 @@ class ApplicationStatus:
     owner: str | None = None
     """Who started it: `<dag id>/<run id>`."""
     tries: int = 0
-    """Drivers started so far for this owner; above 1 after a restart."""
+    """Drivers started so far for this owner, failed submissions too; above 1 after a restart."""
     message: str = ""
     metrics_url: str | None = None
     """Base URL of the driver's HTTP endpoint, while there is one."""
@@ -83,6 +83,8 @@ class JobSpec:
 
     The target appends it with a path of its own, and returns what the file holds as `JobStatus.result`.
     """
+    metrics_port_argument: str | None = None
+    """If the module can serve Prometheus metrics: the option that takes the port. Used where something scrapes it."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,14 @@ class Target(Protocol):
     Every method raises MillraceError, in one sentence, for what it can't do.
     """
 
-    def start_application(self, manifest: Path, owner: str, arguments: Sequence[str] = ()) -> ApplicationStatus:
+    def start_application(
+        self, manifest: Path, owner: str, arguments: Sequence[str] = (), labels: Mapping[str, str] | None = None
+    ) -> ApplicationStatus:
         """Start what a SparkApplication manifest describes, with `arguments` added to its own.
 
         If `owner` already runs it, nothing is started and its status is returned. If another owner runs it,
-        OwnedByAnotherError is raised.
+        OwnedByAnotherError is raised. `labels` say which task asked for it (`dag-id`, `run-id`, `task-id`,
+        `try-number`); a target shows them where it can.
         """
         ...
 
@@ -134,8 +139,8 @@ class Target(Protocol):
         """Return what the drivers of this owner wrote since byte `offset`, and the next offset."""
         ...
 
-    def start_job(self, job: JobSpec, owner: str) -> JobStatus:
-        """Start a job, also one that has ended. The rules on owners are those of `start_application`."""
+    def start_job(self, job: JobSpec, owner: str, labels: Mapping[str, str] | None = None) -> JobStatus:
+        """Start a job, also one that has ended. Owners and labels are as in `start_application`."""
         ...
 
     def job_status(self, name: str) -> JobStatus:

@@ -2,13 +2,10 @@
 supervisor.
 """
 
-import http.client
-import json
 import os
 import signal
 import sys
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from millrace import storage
 from millrace.config import Settings
 from millrace.errors import MillraceError
 from millrace.targets.base import ApplicationState, ApplicationStatus, JobSpec, JobState, JobStatus
+from millrace.targets.endpoint import driver_progress
 from millrace.targets.manifest import driver_environment, load_manifest, submit_command
 from millrace.targets.runner import Spec
 from millrace.targets.state import AppDirectory, read_json, signal_group
@@ -29,7 +27,6 @@ from millrace.targets.supervision import (
     start,
 )
 
-HTTP_TIMEOUT = 5.0
 ORPHAN_TIMEOUT = 30.0
 """Seconds that a driver without supervisor gets to finish its batch, before a new one starts."""
 
@@ -43,7 +40,9 @@ class EmbeddedTarget:
 
     # Applications
 
-    def start_application(self, manifest: Path, owner: str, arguments: Sequence[str] = ()) -> ApplicationStatus:
+    def start_application(
+        self, manifest: Path, owner: str, arguments: Sequence[str] = (), labels: Mapping[str, str] | None = None
+    ) -> ApplicationStatus:
         """Start the application of a manifest with a local spark-submit; see `Target`."""
         settings = self._settings
         application = load_manifest(manifest)
@@ -67,6 +66,7 @@ class EmbeddedTarget:
             policy=application.restart.type,
             retries=application.restart.retries,
             interval=application.restart.interval,
+            labels=dict(labels or {}),
         )
 
         def stop_orphan() -> None:
@@ -95,15 +95,7 @@ class EmbeddedTarget:
 
     def progress(self, name: str, last: int | None = None) -> dict[str, Any]:
         """Return the driver's `/progress`; see `Target`. Raises MillraceError while no driver answers."""
-        base = self.application_status(name).metrics_url
-        if base is None:
-            raise MillraceError(f"{name} has no running driver, so it reports no progress: see its log.")
-        address = f"{base}/progress" + (f"?last={last}" if last else "")
-        try:
-            with urllib.request.urlopen(address, timeout=HTTP_TIMEOUT) as response:  # noqa: S310 - our own http:
-                return json.load(response)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise MillraceError(f"The driver of {name} does not answer at {address} ({error}): see its log.") from error
+        return driver_progress(name, self.application_status(name).metrics_url, last)
 
     def stop_application(self, name: str, timeout: float, owner: str | None = None) -> ApplicationStatus:
         """Stop an application by its control file, then by force; see `Target`."""
@@ -129,13 +121,20 @@ class EmbeddedTarget:
 
     # Jobs
 
-    def start_job(self, job: JobSpec, owner: str) -> JobStatus:
+    def start_job(self, job: JobSpec, owner: str, labels: Mapping[str, str] | None = None) -> JobStatus:
         """Start a Python module as a job; see `Target`."""
         command = [sys.executable, "-m", job.module, *job.arguments]
         if job.status_file_argument:
             command += [job.status_file_argument, str(self._directory(job.name).result)]
         environment = {**child_environment(os.environ, self._settings.root), **job.env}
-        spec = Spec(kind="job", name=job.name, owner=owner, command=command, environment=environment)
+        spec = Spec(
+            kind="job",
+            name=job.name,
+            owner=owner,
+            command=command,
+            environment=environment,
+            labels=dict(labels or {}),
+        )
 
         def stop_orphan() -> None:
             self.stop_job(job.name, ORPHAN_TIMEOUT, owner)

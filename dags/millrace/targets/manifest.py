@@ -55,10 +55,20 @@ class SparkApplication:
 
 
 def load_manifest(path: Path) -> SparkApplication:
-    """Read a SparkApplication from `path`.
+    """Read what one machine needs of the SparkApplication in `path`.
 
     Raises MillraceError if it is missing, isn't one, or lacks a needed field.
     """
+    document = load_document(path)
+    try:
+        return _parse(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problem = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
+        raise MillraceError(f"{path} cannot be run: {problem}; correct the manifest.") from error
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """Read the SparkApplication in `path` as it stands there. Raises MillraceError if it is missing or isn't one."""
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -69,11 +79,7 @@ def load_manifest(path: Path) -> SparkApplication:
         raise MillraceError(f"{path} is not a SparkApplication: its `kind` must be that, in one YAML document.")
     if document.get("apiVersion") != API_VERSION:
         raise MillraceError(f"{path} has apiVersion {document.get('apiVersion')!r}: write {API_VERSION}.")
-    try:
-        return _parse(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
-        raise MillraceError(f"{path} cannot be run: {problem}; correct the manifest.") from error
+    return document
 
 
 def _parse(document: Mapping[str, Any]) -> SparkApplication:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Spec:
     retries: int = 0
     interval: float = 5.0
     first_try: int = 1
+    labels: dict[str, str] = field(default_factory=dict)
+    """Which task asked for it: for a person who reads spec.json."""
 
 
 class Signals:

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, TemporaryError
 
 SUCCESS = "success"
 ERROR = "error"
@@ -24,7 +24,8 @@ class PollingTrigger(BaseTrigger):
     """Calls `poll` every `poll_interval` seconds in a thread, until it returns an event's payload.
 
     A payload is a dictionary with `status` (`success`, `error` or `idle`) and `message`. After `deadline`
-    (seconds since 1970; None means never) the event is an error. Killing the task does not touch what it
+    (seconds since 1970; None means never) the event is an error. A TemporaryError ends the wait only after its
+    patience. Killing the task does not touch what it
     waits for: `stop_pipeline` and the run's failure callback end that.
     """
 
@@ -51,10 +52,15 @@ class PollingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll until there is something to say; yields exactly one event."""
-        began = time.monotonic()
+        began = answered = time.monotonic()
         while True:
             try:
                 payload = await asyncio.to_thread(self.poll)
+                answered = time.monotonic()
+            except TemporaryError as error:
+                self.log.warning("%s", error)
+                given_up = time.monotonic() - answered >= error.patience
+                payload = {"status": ERROR, "message": str(error)} if given_up else None
             except MillraceError as error:
                 payload = {"status": ERROR, "message": str(error)}
             if payload is None and self.deadline is not None and time.time() >= self.deadline:

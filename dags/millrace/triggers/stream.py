@@ -31,6 +31,8 @@ POLLED_BATCHES = 10
 
 def application_problem(status: ApplicationStatus, owner: str) -> str:
     """Say why waiting for an application makes no sense, or return an empty string."""
+    if status.state is ApplicationState.NEW:
+        return f"{status.name} is not there any more: somebody deleted it. Start it again."
     if status.owner != owner:
         return f"{status.name} is run by {status.owner or 'nobody'}, not by this run."
     if status.state.ended:
@@ -38,9 +40,16 @@ def application_problem(status: ApplicationStatus, owner: str) -> str:
     return ""
 
 
+def describe(status: ApplicationStatus) -> str:
+    """Return an application's state, and what is said about it."""
+    return f"{status.state} ({status.message})" if status.message else str(status.state)
+
+
 def job_problem(job: JobStatus, owner: str) -> str:
     """Say why waiting for a job's records makes no sense, or return an empty string."""
-    if job.owner != owner or job.state in (JobState.FAILED, JobState.STOPPED, JobState.NEW):
+    if job.state is JobState.NEW:
+        return f"{job.name} is not there any more: somebody deleted it. Start it again."
+    if job.owner != owner or job.state in (JobState.FAILED, JobState.STOPPED):
         message = job.message or f"its state is {job.state or 'new'} and its owner {job.owner}"
         return f"{job.name} does not send any more: {message}. See its log."
     return ""
@@ -73,6 +82,7 @@ class ApplicationReadyTrigger(PollingTrigger):
         self.job = job
         self.resumed = resumed
         self._active_since: float | None = None
+        self._seen = ""
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -89,12 +99,13 @@ class ApplicationReadyTrigger(PollingTrigger):
 
     def waiting_for(self) -> str:
         """Say what is missing."""
-        return f"{self.application} has not reported a first batch of {self.query}; see its driver's log"
+        return f"{self.application} has not reported a first batch of {self.query}{self._seen}; see its driver's log"
 
     def poll(self) -> dict[str, Any] | None:
         """Look at the state, then at the query."""
         target = get_target()
         status = target.application_status(self.application)
+        self._seen = f" and is {describe(status)}"
         if problem := application_problem(status, self.owner):
             return {"status": ERROR, "message": problem}
         if status.tries - self.first_try >= MAX_FAILED_TRIES:
@@ -177,11 +188,11 @@ class CaughtUpTrigger(PollingTrigger):
             return {"status": ERROR, "message": problem}
         document = driver_progress(target, status, POLLED_BATCHES)
         if document is None:
-            self._missing = f"{self.application} is {status.state}, its driver does not answer"
+            self._missing = f"{self.application} is {describe(status)}, its driver does not answer"
             return None
         self._recorder.add(document)
         if job.state is not JobState.SUCCEEDED:
-            self._missing = f"{self.job} still sends"
+            self._missing = f"{self.job} still sends" + (f" ({job.message})" if job.message else "")
             return None
         goal = goal_of(job, self.topic, self.query, self.window_seconds, self.slide_seconds)
         self._missing = shortfall(document, goal)

@@ -3,13 +3,16 @@
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from embedded.paths import REPOSITORY
 from ingest.errors import BadInputError
 from ingest.logs import JsonFormatter
 from ingest.progress import Metrics, Progress, iso, write_status
@@ -120,6 +123,37 @@ def test_the_status_file_is_replaced_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
     with pytest.raises(BadInputError, match="--status-file"):
         write_status(tmp_path / "nowhere" / "status.json", {})
+
+
+def test_the_status_file_may_be_a_device(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(path.read_bytes)
+        write_status(path, {"sent": 3})
+        assert json.loads(read.result(30)) == {"sent": 3}
+    assert path.is_fifo()
+
+
+MOUNTED = """
+set -e
+touch "$1/source" "$1/status.json"
+mount --bind "$1/source" "$1/status.json"
+"$2" -c 'import sys; from pathlib import Path; from ingest.progress import write_status
+for sent in (1000, 3): write_status(Path(sys.argv[1]), {"sent": sent})' "$1/status.json"
+"""
+
+
+def test_the_status_file_may_be_mounted_as_a_containers_termination_log_is(tmp_path):
+    alone = ["unshare", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file: run the tests as root")
+    command = [*alone, "sh", "-c", MOUNTED, "sh", str(tmp_path), sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "source").read_text()) == {"sent": 3}
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["source", "status.json"]
 
 
 def test_metrics_follow_the_progress_and_are_served():

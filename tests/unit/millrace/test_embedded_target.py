@@ -144,7 +144,7 @@ def test_missing_home_and_unknown_target_are_one_sentence(monkeypatch: pytest.Mo
     with pytest.raises(MillraceError, match="MILLRACE_HOME is not set"):
         get_target()
     monkeypatch.setenv("MILLRACE_TARGET", "mainframe")
-    with pytest.raises(MillraceError, match="'mainframe', but the only target"):
+    with pytest.raises(MillraceError, match="'mainframe', but the targets are"):
         get_target()
 
 

@@ -1,5 +1,6 @@
 """What the operators do with a target, and how a task fails."""
 
+import json
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,8 @@ class Instance:
 
 
 def context(instance: Any = None) -> Any:
-    return {"dag": SimpleNamespace(dag_id="dag"), "run_id": "run", "ti": instance}
+    ti = instance or SimpleNamespace(task_id="start", try_number=2)
+    return {"dag": SimpleNamespace(dag_id="dag"), "run_id": "run", "ti": ti}
 
 
 def start(application: Application) -> TaskDeferred:
@@ -65,6 +67,25 @@ def test_start_waits_in_the_triggerer_and_a_retry_finds_the_same_driver(applicat
     application.wait_for_starts(1)
     start(application)
     assert len(application.starts()) == 1
+
+
+def test_target_is_told_which_task_asks(application: Application) -> None:
+    application.prepare("wait")
+    start(application)
+    labels = json.loads(application.directory.spec.read_text())["labels"]
+    assert labels == {"dag-id": "dag", "run-id": "run", "task-id": "start", "try-number": "2"}
+
+
+def test_killed_task_leaves_what_it_started_to_the_stop_task(
+    application: Application, capsys: pytest.CaptureFixture[str]
+) -> None:
+    application.start()
+    pid = application.wait_for_starts(1)[0]
+    StartApplicationOperator(task_id="start", manifest="m", application="sample", query="q").on_kill()
+    assert "If it has started sample, that goes on and belongs to this run" in capsys.readouterr().out
+    assert lives(pid)
+    assert stop(stop_operator())["sample"].startswith("COMPLETED")
+    assert not lives(pid)
 
 
 def test_event_that_is_an_error_fails_the_task_and_shows_the_drivers_log(

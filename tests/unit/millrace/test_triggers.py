@@ -9,7 +9,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from millrace import history
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, TemporaryError
 from millrace.targets.base import ApplicationState, ApplicationStatus, JobState, JobStatus
 from millrace.triggers import base, stream
 from millrace.triggers.base import PollingTrigger
@@ -136,6 +136,32 @@ def test_driver_that_does_not_answer_is_waited_for(known: Known) -> None:
     assert event_of(ready(deadline=time.time() + 0.1))["status"] == "error"
     event = event_of(caught_up(deadline=time.time() + 0.1))
     assert "its driver does not answer" in event["message"]
+
+
+@pytest.mark.parametrize("patience", [600.0, 0.0])
+def test_outage_is_waited_out_as_long_as_it_has_patience(
+    known: Known, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    answers = [TemporaryError("nobody answers", patience)] * 3 + [known.application]
+
+    def status(_: str) -> ApplicationStatus:
+        answer = answers.pop(0)
+        if isinstance(answer, TemporaryError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(known, "application_status", status)
+    expected = {"status": "error", "message": "nobody answers"} if not patience else {"status": "success"}
+    assert expected.items() <= event_of(ready()).items()
+    assert len(answers) == (0 if patience else 3)
+
+
+def test_what_somebody_deleted_is_an_error_for_both(known: Known) -> None:
+    known.application = ApplicationStatus("app", ApplicationState.NEW)
+    for trigger in (ready(), caught_up()):
+        assert event_of(trigger)["message"] == "app is not there any more: somebody deleted it. Start it again."
+    known.job = JobStatus("replay", JobState.NEW)
+    assert event_of(caught_up())["message"] == "replay is not there any more: somebody deleted it. Start it again."
 
 
 def test_caught_up_and_what_was_seen_is_kept(known: Known) -> None:

@@ -1,0 +1,240 @@
+"""A real control plane on free loopback ports: etcd, kube-apiserver, and the controllers that the tests need.
+
+There is no kubelet and no scheduler: nothing runs in a pod. A test that needs a pod to run says itself what a kubelet
+would (tests/cluster/pods.py).
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedded.ports import free_port
+from tests.cluster.certificates import Authority, signing_key
+from tests.cluster.programs import program
+
+START_SECONDS = 120
+END_SECONDS = 30
+CONTROLLERS = (
+    "namespace-controller",
+    "serviceaccount-controller",
+    "root-ca-certificate-publisher-controller",
+    "garbage-collector-controller",
+    "job-controller",
+)
+
+
+class Process:
+    """A program in a session of its own, ended by its process id; its output goes to a file."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+        self.name = Path(command[0]).name
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=log.parent,
+                start_new_session=True,
+            )
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        """Wait until it is ready. Raises RuntimeError, with the end of its log, if it isn't or has ended."""
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            if self._process.poll() is not None or time.monotonic() >= deadline:
+                raise RuntimeError(f"{self.name} did not start: {self.log.read_text()[-3000:]}")
+            time.sleep(0.1)
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it, by force if it has to be."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+class ControlPlane:
+    """Starts and ends the programs, and knows how to reach them. Certificates and data are in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority(folder / "certificates")
+        self.port = free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self._etcd_port = free_port()
+        self._token_key = signing_key(folder / "certificates" / "tokens.key")
+        self._server = self.authority.sign("server", "kube-apiserver", server=True)
+        self._to_kubelets = self.authority.sign("to-kubelets", "kube-apiserver-kubelet-client", ("system:masters",))
+        self._running: dict[str, Process] = {}
+        self.admin = self.kubeconfig("admin", groups=("system:masters",))
+
+    def kubeconfig(
+        self, user: str, *, groups: tuple[str, ...] = (), token: str | None = None, namespace: str = "default"
+    ) -> Path:
+        """Return a kubeconfig for a user: by a certificate that names groups, or by a token.
+
+        What names no namespace is meant for `namespace`.
+        """
+        path = self.folder / f"{user.replace(':', '-')}.kubeconfig"
+        if token is None:
+            certificate, key = self.authority.sign(path.stem, user, groups)
+            credentials = {"client-certificate": str(certificate), "client-key": str(key)}
+        else:
+            credentials = {"token": token}
+        context = {"cluster": "test", "user": user, "namespace": namespace}
+        server = {"server": self.url, "certificate-authority": str(self.authority.path)}
+        path.touch(mode=0o600)
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "test", "cluster": server}],
+                    "users": [{"name": user, "user": credentials}],
+                    "contexts": [{"name": "test", "context": context}],
+                    "current-context": "test",
+                }
+            )
+        )
+        return path
+
+    def start(self) -> None:
+        """Start etcd and the API server."""
+        address, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{free_port()}"
+        etcd: list[str | Path] = [
+            program("etcd"),
+            "--data-dir",
+            self.folder / "etcd",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+        etcd += [f"--listen-client-urls={address}", f"--advertise-client-urls={address}"]
+        etcd += [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
+        self._run("etcd", [*etcd, f"--initial-cluster=default={peer}"])
+        self.start_api()
+
+    def start_api(self) -> None:
+        """Start the API server, for the first time or again."""
+        command: list[str | Path] = [program("kube-apiserver"), "--authorization-mode=Node,RBAC"]
+        settings: dict[str, object] = {
+            "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
+            "bind-address": "127.0.0.1",
+            "advertise-address": "127.0.0.1",
+            "secure-port": self.port,
+            "cert-dir": self.folder / "certificates",
+            "tls-cert-file": self._server[0],
+            "tls-private-key-file": self._server[1],
+            "client-ca-file": self.authority.path,
+            "service-account-issuer": self.url,
+            "service-account-key-file": self._token_key,
+            "service-account-signing-key-file": self._token_key,
+            "service-cluster-ip-range": "10.96.0.0/24",
+            "enable-admission-plugins": "NodeRestriction",
+            "kubelet-client-certificate": self._to_kubelets[0],
+            "kubelet-client-key": self._to_kubelets[1],
+            "kubelet-preferred-address-types": "InternalIP",
+            "allow-privileged": "false",
+            "endpoint-reconciler-type": "none",
+        }
+        process = self._run("kube-apiserver", [*command, *(f"--{key}={value}" for key, value in settings.items())])
+        process.wait_until(lambda: self.answers("/readyz"))
+
+    def stop_api(self) -> None:
+        """End the API server; etcd keeps all objects."""
+        self._running.pop("kube-apiserver").end(signal.SIGKILL)  # it would wait for everybody who watches something
+
+    def start_controllers(self) -> None:
+        """Start the controllers; the definitions of the kinds whose objects they clean up must be there already."""
+        certificate = self.kubeconfig("system:kube-controller-manager")
+        port = free_port()
+        command: list[str | Path] = [
+            program("kube-controller-manager"),
+            f"--kubeconfig={certificate}",
+            "--leader-elect=false",
+        ]
+        command += [f"--controllers={','.join(CONTROLLERS)}", "--use-service-account-credentials=true"]
+        command += ["--bind-address=127.0.0.1", f"--secure-port={port}", f"--root-ca-file={self.authority.path}"]
+        command += [f"--service-account-private-key-file={self._token_key}"]
+        command += [f"--cert-dir={self.folder / 'certificates'}"]
+        self._run("kube-controller-manager", command)
+
+    def end(self) -> None:
+        """End everything: whoever asks before whom he asks."""
+        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
+            if name in self._running:
+                self._running.pop(name).end()
+
+    def answers(self, path: str) -> bool:
+        """Whether the API server says `ok` to a path."""
+        result = self.kubectl("get", "--raw", path, check=False)
+        return result.returncode == 0 and result.stdout == "ok"
+
+    def kubectl(
+        self, *arguments: str | Path, given: Any = None, check: bool = True, kubeconfig: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl, by default as the administrator. Objects that are `given` are its standard input.
+
+        Raises RuntimeError, with what it said, if it fails and `check` isn't False.
+        """
+        result = subprocess.run(
+            [str(program("kubectl")), "--kubeconfig", str(kubeconfig or self.admin), *map(str, arguments)],
+            input=None if given is None else json.dumps(_one(given)),
+            env={"HOME": str(self.folder), "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if check and result.returncode:
+            raise RuntimeError(f"kubectl {' '.join(map(str, arguments))}: {result.stderr.strip()}")
+        return result
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """Return what `kubectl get` finds."""
+        return json.loads(self.kubectl("get", *arguments, "--output=json").stdout)
+
+    def token(self, namespace: str, account: str) -> str:
+        """Return a token of a service account, as its pod would have."""
+        return self.kubectl("create", "token", account, f"--namespace={namespace}").stdout.strip()
+
+    def _run(self, name: str, command: Sequence[str | Path]) -> Process:
+        self._running[name] = Process(command, self.folder / f"{name}.log")
+        return self._running[name]
+
+
+@contextlib.contextmanager
+def control_plane(folder: Path) -> Iterator[ControlPlane]:
+    """A control plane that runs, and is ended whatever happens."""
+    plane = ControlPlane(folder)
+    try:
+        plane.start()
+        yield plane
+    finally:
+        plane.end()
+
+
+def namespace(name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return a namespace that enforces Pod Security `restricted`."""
+    enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {**enforce, **(labels or {})}},
+    }
+
+
+def _one(given: Any) -> Any:
+    return {"apiVersion": "v1", "kind": "List", "items": given} if isinstance(given, list) else given
