@@ -277,3 +277,12 @@ def test_readers_of_kafka_s_certificate_may_read_that_one_secret():
 
 def test_no_manifest_holds_a_secret():
     assert of_kind("Secret") == []
+
+
+def test_health_checks_of_flux_wait_for_no_field_that_may_never_come():
+    """An expression that reads a missing field is not false: Flux waits for it until its time is up."""
+    checks = [check for each in EVERY for check in each[1].get("spec", {}).get("healthCheckExprs", [])]
+    assert len(checks) >= 5
+    for check in checks:
+        for name in ("inProgress", "failed", "current"):
+            assert not re.search(r"\bstatus\.(?!\?)", check.get(name, "")), check
