@@ -60,13 +60,17 @@ def test_pages_stay_reachable_until_ctrl_c_and_one_that_goes_is_said(pages):
         text += line
     assert "unable to listen on port 3000: address already in use" in text
     assert "Reachable until Ctrl-C." in text
-    forwards = [call for call in pages.recorded() if "port-forward" in call["line"] and "grafana" not in call["line"]]
-    assert len(forwards) == len(PAGES) - 2
+
+    def forwards():
+        calls = [call for call in pages.recorded() if "port-forward" in call["line"] and "grafana" not in call["line"]]
+        return calls if len(calls) == len(PAGES) - 2 else None
+
+    started = wait_until(forwards)
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in rest
-    for call in forwards:
+    for call in started:
         wait_until(lambda call=call: not alive(call["pid"]))
 
 
