@@ -10,19 +10,25 @@ FROM ?= 2013-01-01
 DAYS ?= 31
 PACE ?= 0
 RESUME ?=
+# A cluster: make install ENVIRONMENT=staging CONTEXT=my-cluster; DRY_RUN=1 only prints the commands
+ENVIRONMENT ?= kind
+CONTEXT ?= kind-millrace
 RUN_ARGUMENTS = --from '$(FROM)' --days '$(DAYS)' --pace '$(PACE)' $(if $(RESUME),--resume)
 
 # The pods' and the apps' libraries are imported from where they live; nothing is installed twice.
 export PYTHONPATH := $(CURDIR):$(CURDIR)/dags:$(CURDIR)/spark-apps
 MILLRACE = $(BIN)/python -m embedded
+KUBERNETES = $(BIN)/python -m k8s.install
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down status logs clean test test-unit lint format bench lock chart-docs
+.PHONY: help setup run up down status logs clean test test-unit test-images lint format bench lock chart-docs images sbom
+.PHONY: kind-up kind-run kind-down ui secrets kafka-ca install uninstall
 
 help: ## List the targets
-	@echo "Millrace: a streaming platform for Kubernetes. On this machine, with no cluster:"
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Millrace: a streaming platform for Kubernetes. make run needs no cluster; docs/install.md is for those that do."
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Settings of run: FROM=2013-01-01 DAYS=31 PACE=0 (as fast as possible; N = N times real time) RESUME=1"
+	@echo "Settings of install, uninstall, secrets, kafka-ca, ui: ENVIRONMENT=kind|staging|production CONTEXT=kind-millrace DRY_RUN=1"
 	@echo "Ports: KAFKA_PORT=19092 AIRFLOW_PORT=8080    State: MILLRACE_HOME=.millrace"
 
 setup: $(VENV)/.synced ## Make the Python environment, fetch the jars (run and test do so themselves), make starts faster
@@ -31,6 +37,7 @@ setup: $(VENV)/.synced ## Make the Python environment, fetch the jars (run and t
 $(VENV)/.synced: requirements/all.lock requirements/tools.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
 	  echo "Millrace needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true): install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@[ ! -L $(VENV) ] || { echo "$(VENV) is a link, and what it points to would be emptied: remove the link, then try again" >&2; exit 1; }
 	@echo "Making the Python environment in $(VENV) (about 1.5 GB, well under a minute once downloaded)"
 	@$(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install the package python3-venv, then try again" >&2; exit 1; }
@@ -60,7 +67,10 @@ test: $(VENV)/.synced ## Run every test that needs no cluster
 	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 test-unit: $(VENV)/.synced ## Run the tests that start no broker and no API server (two minutes)
-	@$(BIN)/python -m pytest -m "not embedded and not cluster" $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest -m "not embedded and not cluster and not images" $(PYTEST_ARGUMENTS)
+
+test-images: $(VENV)/.synced ## Build the images on a base of Debian's packages, start each (root, buildah, mmdebstrap)
+	@$(BIN)/python -m pytest -m images tests/images $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.synced ## Check style and types
 	@$(BIN)/ruff check .
@@ -70,6 +80,12 @@ lint: $(VENV)/.synced ## Check style and types
 format: $(VENV)/.synced ## Rewrite the sources in the house style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+images: ## Build the images with docker, or buildah: make images IMAGES="spark ingest" (images/README.md)
+	@images/build.sh $(IMAGES)
+
+sbom: ## Write what the built images hold (CycloneDX) to .millrace/sbom
+	@images/sbom.sh $(IMAGES)
 
 bench: $(VENV)/.synced ## Measure speed, latency and memory; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(BENCH_ARGUMENTS)
@@ -84,3 +100,28 @@ lock: ## Compile pyproject's groups into requirements/*.lock (needs the environm
 
 chart-docs: $(VENV)/.synced ## Write charts/millrace/README.md from the chart's values
 	@$(BIN)/python -m tests.charts.readme
+
+kind-up: $(VENV)/.synced ## Make a kind cluster and bring everything up in it (goes on where an earlier try ended)
+	@$(KUBERNETES) up $(if $(DRY_RUN),--dry-run)
+
+kind-run: $(VENV)/.synced ## Run the main job in the cluster and show its tasks (settings as for run)
+	@$(KUBERNETES) run --context '$(CONTEXT)' $(RUN_ARGUMENTS)
+
+kind-down: $(VENV)/.synced ## Delete the kind cluster (lists it and asks first; YES=1 does not ask)
+	@$(KUBERNETES) down $(if $(YES),--yes) $(if $(DRY_RUN),--dry-run)
+
+ui: $(VENV)/.synced ## Forward the pages of the cluster to this machine, and say where their passwords are
+	@$(KUBERNETES) ui --context '$(CONTEXT)' $(if $(DRY_RUN),--print)
+
+secrets: $(VENV)/.synced ## Make the secrets that are absent in the cluster
+	@$(KUBERNETES) secrets --environment '$(ENVIRONMENT)' --context '$(CONTEXT)'
+
+kafka-ca: $(VENV)/.synced ## Copy the certificate of Kafka's authority to where its clients are
+	@$(KUBERNETES) kafka-ca --context '$(CONTEXT)'
+
+install: $(VENV)/.synced ## Install all releases in a cluster, in order: make install ENVIRONMENT=staging CONTEXT=my-cluster
+	@$(KUBERNETES) install --environment '$(ENVIRONMENT)' --context '$(CONTEXT)' \
+	  $(if $(RELEASE),--only '$(RELEASE)') $(if $(DRY_RUN),--dry-run)
+
+uninstall: $(VENV)/.synced ## Uninstall all releases, in reverse order (lists them and asks first; EVERYTHING=1, YES=1)
+	@$(KUBERNETES) uninstall --context '$(CONTEXT)' $(if $(YES),--yes) $(if $(EVERYTHING),--everything) $(if $(DRY_RUN),--dry-run)

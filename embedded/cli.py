@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("archive", help="make Java's class archive, so that Spark starts sooner")
     jars = commands.add_parser("jars", help="fetch the jars, or write requirements/jars.lock anew")
     jars.add_argument("action", choices=["fetch", "lock"])
+    jars.add_argument("--sets", nargs="+", metavar="SET", help="which sets of the lock to fetch (default: kafka spark)")
     commands.add_parser("supervise", help="what `up` runs in the background")
     return top
 
@@ -120,7 +121,11 @@ def _dispatch(  # noqa: PLR0911 - one for each command
         print(f"Wrote {jars.LOCK} with {len(jars.write_lock(java))} jars.")
         return 0
     make_home(settings)
-    directories = jars.fetch(java, settings.jars)
+    sets = getattr(options, "sets", None) or jars.RUNTIME_SETS
+    unknown = sorted(set(sets) - set(jars.SETS))
+    if unknown:
+        raise UserError(f"--sets {unknown[0]}: there is no such set; take of {', '.join(jars.SETS)}.", 2)
+    directories = jars.fetch(java, settings.jars, names=sets)
     for directory in directories.values():
         print(f"Verified {len(list(directory.glob('*.jar')))} jars in {directory}.", flush=True)
     if options.command == "archive":

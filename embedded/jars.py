@@ -20,7 +20,7 @@ from embedded.versions import versions
 LOCK = REPOSITORY / "requirements" / "jars.lock"
 INPUT = REPOSITORY / "requirements" / "jars.in"
 RUNTIME_SETS = ("kafka", "spark")
-SETS = (*RUNTIME_SETS, "strimzi")  # the last for tests of the chart only
+SETS = (*RUNTIME_SETS, "s3", "strimzi", "metrics")  # s3 for the Spark image, the last two for tests of the chart only
 
 HEADER = """\
 # Written by `python -m embedded jars lock` from requirements/jars.in and versions.yaml. Do not edit.

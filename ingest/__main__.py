@@ -13,13 +13,15 @@ import orjson
 from ingest import compatibility, contracts, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
 from ingest.flights import DateRange
-from ingest.kafka import ProducerSettings
+from ingest.kafka import ProducerSettings, security_config
 from ingest.progress import Metrics, Progress, write_status
 from ingest.sender import StopRequest
 
 Command = Callable[[argparse.Namespace, StopRequest], dict[str, Any]]
 
 _EXIT = """
+secured Kafka, by environment variables: KAFKA_SECURITY_PROTOCOL (SASL_SSL), KAFKA_SASL_MECHANISM
+(SCRAM-SHA-512), KAFKA_USERNAME, KAFKA_PASSWORD, KAFKA_SSL_CA_LOCATION (PEM file).
 exit status: 0 complete; 1 it failed while running (start it again); 2 it can't be done as asked;
 130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent.
 Logs go to standard error as JSON, one line a second says how far it is; the last line of standard output is
@@ -178,6 +180,7 @@ def _producer(arguments: argparse.Namespace) -> ProducerSettings:
         raise BadInputError("no Kafka broker is given: set KAFKA_BOOTSTRAP_SERVERS or --bootstrap-servers (HOST:PORT).")
     return ProducerSettings(
         arguments.bootstrap_servers,
+        security=security_config(),
         linger_ms=arguments.linger_ms,
         connect_timeout_seconds=arguments.connect_timeout,
         delivery_timeout_seconds=arguments.delivery_timeout,

@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import (
@@ -36,11 +38,44 @@ _NOT_READY = frozenset(
 )
 
 
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+
+
+def security_config(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return, in librdkafka's names, how to prove to Kafka who this is, from a pod's environment.
+
+    Raises BadInputError for an unknown KAFKA_SECURITY_PROTOCOL, SASL without KAFKA_USERNAME or KAFKA_PASSWORD, and a
+    KAFKA_SSL_CA_LOCATION that can't be read.
+    """
+    protocol = environ.get("KAFKA_SECURITY_PROTOCOL") or "PLAINTEXT"
+    if protocol not in PROTOCOLS:
+        raise BadInputError(f"KAFKA_SECURITY_PROTOCOL is {protocol!r}: set it to one of {', '.join(PROTOCOLS)}.")
+    if protocol == "PLAINTEXT":
+        return {}
+    config = {"security.protocol": protocol}
+    authority = environ.get("KAFKA_SSL_CA_LOCATION")
+    if protocol.endswith("SSL") and authority:
+        if not os.access(authority, os.R_OK):
+            reason = "may not be read" if Path(authority).exists() else "doesn't exist"
+            raise BadInputError(
+                f"KAFKA_SSL_CA_LOCATION names {authority}, which {reason}: mount the certificate there."
+            )
+        config["ssl.ca.location"] = authority
+    if protocol.startswith("SASL"):
+        user, password = environ.get("KAFKA_USERNAME"), environ.get("KAFKA_PASSWORD")
+        if not (user and password):
+            raise BadInputError(f"{protocol} needs a user: set KAFKA_USERNAME and KAFKA_PASSWORD.")
+        mechanism = environ.get("KAFKA_SASL_MECHANISM") or "SCRAM-SHA-512"
+        config |= {"sasl.mechanism": mechanism, "sasl.username": user, "sasl.password": password}
+    return config
+
+
 @dataclass(frozen=True)
 class ProducerSettings:
     """How a feed sends. The defaults are explained in `ingest/README.md`."""
 
     bootstrap_servers: str
+    security: Mapping[str, str] = field(default_factory=dict, repr=False)  # what `security_config` returns
     linger_ms: int = 20
     batch_bytes: int = 512 * 1024
     queue_messages: int = 200_000
@@ -56,10 +91,15 @@ class ProducerSettings:
                 option = "--" + name.removesuffix("_seconds").replace("_", "-")
                 raise BadInputError(f"{option} must be at least 1 second, not {getattr(self, name)}.")
 
+    def connection_config(self) -> dict[str, Any]:
+        """Return what every client needs, in librdkafka's names."""
+        return {"bootstrap.servers": self.bootstrap_servers, **self.security, "log_level": 3}
+
     def producer_config(self) -> dict[str, Any]:
         """Return the settings in librdkafka's names."""
         return {
-            "bootstrap.servers": self.bootstrap_servers,
+            # log_level 3 is errors; below that the client warns of each reconnection attempt.
+            **self.connection_config(),
             "client.id": "millrace-ingest",
             "acks": "all",
             "enable.idempotence": True,
@@ -78,7 +118,6 @@ class ProducerSettings:
             "reconnect.backoff.max.ms": 1000,
             # A report for each delivered message would cost more than sending it.
             "delivery.report.only.error": True,
-            "log_level": 3,  # errors; below that the client warns of each reconnection attempt
         }
 
 
@@ -95,12 +134,20 @@ def partition_count(settings: ProducerSettings, topic: str) -> int:
     by itself; it is looked up for 2 s, because a broker may not yet know a topic that has just been made.
     """
     servers, seconds = settings.bootstrap_servers, settings.connect_timeout_seconds
-    admin = AdminClient({"bootstrap.servers": servers, "log_level": 3}, logger=LOG)
+    problems: list[KafkaError] = []
+    # A refused user is told to the callback only; the call itself waits and then says that nobody answered.
+    admin = AdminClient(settings.connection_config() | {"error_cb": problems.append}, logger=LOG)
     deadline = time.monotonic() + NEW_TOPIC_SECONDS
     while True:
         try:
             found = admin.list_topics(timeout=seconds).topics.get(topic)
         except KafkaException as error:
+            admin.poll(0)
+            refused = next((each for each in problems if each.code() == KafkaError._AUTHENTICATION), None)
+            if refused:
+                raise BadInputError(
+                    f"Kafka at {servers} refuses the user ({refused.str()}): correct KAFKA_USERNAME and KAFKA_PASSWORD."
+                ) from error
             raise IngestError(
                 f"no Kafka broker answered at {servers} within {seconds} s "
                 f"({error.args[0].str()}): check that it runs, and --bootstrap-servers."
@@ -115,17 +162,16 @@ def partition_count(settings: ProducerSettings, topic: str) -> int:
 
 
 @contextlib.contextmanager
-def lookup(bootstrap_servers: str) -> Iterator[Consumer]:
+def lookup(settings: ProducerSettings) -> Iterator[Consumer]:
     """Give a consumer for looking into topics; it joins no group, commits nothing, and is closed after."""
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **settings.connection_config(),
             "group.id": "millrace-ingest-lookup",  # required, though no group is joined
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 50,
-            "log_level": 3,
         },
         logger=LOG,
     )

@@ -180,7 +180,7 @@ def settled_positions(settings: ReplaySettings, plan: Plan) -> dict[int, int]:
 def positions(settings: ReplaySettings, plan: Plan) -> dict[int, int]:
     """Return the last replay sequence that each partition holds now; raises BadInputError as above."""
     held = {}
-    with kafka.lookup(settings.producer.bootstrap_servers) as consumer:
+    with kafka.lookup(settings.producer) as consumer:
         for partition in range(plan.partitions):
             records = kafka.last_records(consumer, settings.topic, partition, _is_replayed)
             for record in records:
@@ -230,5 +230,5 @@ def _prove(settings: ReplaySettings, plan: Plan) -> dict[int, int]:
             f"{settings.topic} doesn't end with the range's heartbeats after all was acknowledged "
             f"(positions {held}): the topic lost records; empty it and replay again."
         )
-    with kafka.lookup(settings.producer.bootstrap_servers) as consumer:
+    with kafka.lookup(settings.producer) as consumer:
         return kafka.end_offsets(consumer, settings.topic, plan.partitions)

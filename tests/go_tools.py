@@ -27,6 +27,8 @@ class GoTool:
     """Path of the Go module."""
     package: str
     """Path of the main package below the module; empty if it is the module itself."""
+    tags: str = ""
+    """Build tags."""
 
     @property
     def path(self) -> str:
@@ -34,9 +36,16 @@ class GoTool:
         return f"{self.module}/{self.package}".rstrip("/")
 
 
+# Without what finds targets in two dozen clouds: it would be most of the build, and of the program.
+PROMETHEUS_TAGS = "remove_all_sd"
+
 GO_TOOLS = {
+    "amtool": GoTool("github.com/prometheus/alertmanager", "cmd/amtool"),
     "helm": GoTool("helm.sh/helm/v3", "cmd/helm"),
     "helm-docs": GoTool("github.com/norwoodj/helm-docs", "cmd/helm-docs"),
+    "prometheus": GoTool("github.com/prometheus/prometheus", "cmd/prometheus", PROMETHEUS_TAGS),
+    "promtool": GoTool("github.com/prometheus/prometheus", "cmd/promtool", PROMETHEUS_TAGS),
+    "statsd_exporter": GoTool("github.com/prometheus/statsd_exporter", ""),
     "versitygw": GoTool("github.com/versity/versitygw", "cmd/versitygw"),
 }
 
@@ -87,7 +96,7 @@ def _build(name: str, tool: GoTool, version: str, to: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f"incomplete-{name}-", dir=to.parent) as place:
         _go("mod", "init", "tool", place=place)
         _go("mod", "edit", *_requirements(tool.module, version), place=place)
-        _go("build", "-mod=mod", "-trimpath", "-o", name, tool.path, place=place)
+        _go("build", "-mod=mod", "-trimpath", f"-tags={tool.tags}", "-o", name, tool.path, place=place)
         (Path(place) / name).rename(to)
 
 

@@ -1,7 +1,9 @@
 """Checkpoints, tables, control files and reports on MILLRACE_STORAGE, whatever storage that is."""
 
 import json
+import os
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +36,18 @@ def local_file(address: str) -> str:
 def table_url(table: str, settings: Settings | None = None) -> str:
     """Return the URL of a Delta table, as the deltalake library takes it."""
     return re.sub(r"^s3a://", "s3://", url("tables", table, settings=settings))
+
+
+def delta_options(table_url: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what the deltalake library needs besides the table's URL to reach its storage.
+
+    S3's endpoint and keys come from the environment, in the names that every client of AWS knows; deltalake reads them
+    too, except the endpoint of this one service, and it refuses an endpoint without TLS unless told to.
+    """
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3")
+    if not (table_url.startswith("s3://") and endpoint):
+        return {}
+    return {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
 
 
 def stop_file(application: str, settings: Settings | None = None) -> "ObjectStoragePath":

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from millrace import records
 from millrace.errors import MillraceError
+from millrace.storage import delta_options
 
 if TYPE_CHECKING:
     import duckdb
@@ -162,7 +163,7 @@ def load_delta(database: "duckdb.DuckDBPyConnection", table_url: str) -> None:
     from deltalake.exceptions import DeltaError
 
     try:
-        query = QueryBuilder().register("windows", DeltaTable(table_url))
+        query = QueryBuilder().register("windows", DeltaTable(table_url, storage_options=delta_options(table_url)))
         reader = query.execute("SELECT window_start, window_end, event_type, events FROM windows")
         database.register("delta_reader", reader)
         database.execute(

@@ -148,4 +148,5 @@ def _sink(settings: AppSettings) -> dict[str, str]:
     if settings.dead_letter is None:
         raise ValueError("settings.dead_letter is needed")
     source = settings.source
-    return kafka_options(KafkaSinkSettings(settings.dead_letter.topic, source.bootstrap_servers, source.options))
+    topic = settings.dead_letter.topic
+    return kafka_options(KafkaSinkSettings(topic, source.bootstrap_servers, source.security, source.options))

@@ -1,12 +1,20 @@
-"""What a driver asks Kafka itself, by the client library that Spark's connector brings along."""
+"""How an app reaches Kafka, and what its driver asks Kafka itself, by the client library of Spark's connector."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from streamkit.errors import first_line
-from streamkit.settings import KafkaSinkSettings, SourceSettings
+from streamkit.settings import KafkaSecuritySettings, KafkaSinkSettings, SettingsError, SourceSettings
+
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+LOGIN_MODULES = {
+    "SCRAM-SHA-512": "org.apache.kafka.common.security.scram.ScramLoginModule",
+    "SCRAM-SHA-256": "org.apache.kafka.common.security.scram.ScramLoginModule",
+    "PLAIN": "org.apache.kafka.common.security.plain.PlainLoginModule",
+}
 
 
 class KafkaError(RuntimeError):
@@ -14,23 +22,77 @@ class KafkaError(RuntimeError):
 
 
 def kafka_options(endpoint: SourceSettings | KafkaSinkSettings) -> dict[str, str]:
-    """Return how to reach Kafka, as options of Spark's source or sink; for a sink its topic too."""
+    """Return how to reach Kafka, as options of Spark's source or sink; for a sink its topic too.
+
+    Raises SettingsError as `security_properties` does.
+    """
     options = {name: value for name, value in endpoint.options.items() if name.startswith("kafka.")}
     topic = {"topic": endpoint.topic} if isinstance(endpoint, KafkaSinkSettings) else {}
-    return {"kafka.bootstrap.servers": endpoint.bootstrap_servers, **topic, **options}
+    security = {f"kafka.{name}": value for name, value in security_properties(endpoint.security).items()}
+    return {"kafka.bootstrap.servers": endpoint.bootstrap_servers, **topic, **security, **options}
+
+
+def security_properties(security: KafkaSecuritySettings) -> dict[str, str]:
+    """Return the security settings in the names of Kafka's Java client.
+
+    The certificate authority goes in as text, so that executors need no file. Raises SettingsError for an unknown
+    protocol or mechanism, SASL without a user or password, and a file that can't be read.
+    """
+    if security.protocol not in PROTOCOLS:
+        raise SettingsError(f"security.protocol is {security.protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+    if security.protocol == "PLAINTEXT":
+        return {}
+    properties = {"security.protocol": security.protocol}
+    if security.protocol.endswith("SSL") and security.ca_location:
+        properties |= {
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.certificates": _certificates(security.ca_location),
+        }
+    if security.protocol.startswith("SASL"):
+        if security.mechanism not in LOGIN_MODULES:
+            raise SettingsError(
+                f"security.mechanism is {security.mechanism!r}: expected one of {', '.join(LOGIN_MODULES)}"
+            )
+        if not (security.username and security.password):
+            raise SettingsError(
+                f"security.protocol is {security.protocol}, which needs a user: set KAFKA_USERNAME and KAFKA_PASSWORD"
+            )
+        login = f"{LOGIN_MODULES[security.mechanism]} required"
+        user, password = _quoted(security.username), _quoted(security.password)
+        properties |= {
+            "sasl.mechanism": security.mechanism,
+            "sasl.jaas.config": f"{login} username={user} password={password};",
+        }
+    return properties
+
+
+def _certificates(location: str) -> str:
+    try:
+        return Path(location).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not PEM"
+        raise SettingsError(
+            f"security.ca_location: {location} cannot be read ({reason}): mount the certificate there, or correct "
+            "KAFKA_SSL_CA_LOCATION"
+        ) from error
+
+
+def _quoted(text: str) -> str:
+    """Write a value as JAAS takes it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def partitions_of(spark: SparkSession, source: SourceSettings) -> list[int]:
     """Return the numbers of the topic's partitions. Raises KafkaError."""
-    options = tuple(sorted((k, v) for k, v in source.options.items() if k.startswith("kafka.")))
-    return list(_partitions(spark, source.topic, source.bootstrap_servers, options))
+    return list(_partitions(spark, source.topic, tuple(sorted(kafka_options(source).items()))))
 
 
 @cache
-def _partitions(spark: SparkSession, topic: str, servers: str, options: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+def _partitions(spark: SparkSession, topic: str, options: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
     jvm: Any = spark.sparkContext._jvm
+    servers = dict(options)["kafka.bootstrap.servers"]
     properties = jvm.java.util.Properties()
-    properties.put("bootstrap.servers", servers)
     properties.put("default.api.timeout.ms", "20000")
     properties.put("request.timeout.ms", "10000")
     for name, value in options:
@@ -38,14 +100,33 @@ def _partitions(spark: SparkSession, topic: str, servers: str, options: tuple[tu
     try:
         admin = jvm.org.apache.kafka.clients.admin.Admin.create(properties)
     except Exception as error:
-        raise KafkaError(f"no Kafka client for {servers}: {first_line(error)}: check source.options") from error
+        reason = first_line(error)
+        raise KafkaError(f"no Kafka client for {servers}: {reason}: check security and options") from error
     try:
         names = jvm.java.util.List.of(topic)
         described = admin.describeTopics(names).allTopicNames().get().get(topic)
         return tuple(sorted(info.partition() for info in described.partitions()))
     except Exception as error:
-        if "UnknownTopicOrPartition" in str(error):
-            raise KafkaError(f"topic {topic} does not exist at {servers}: create it first") from error
-        raise KafkaError(f"Kafka at {servers} does not answer ({first_line(error)}): is it running?") from error
+        raise _unanswered(topic, servers, error) from error
     finally:
         admin.close()
+
+
+def _unanswered(topic: str, servers: str, error: Exception) -> KafkaError:
+    """Say why Kafka did not tell a topic's partitions."""
+    reason = first_line(error)
+    for name, sentence in {
+        "UnknownTopicOrPartition": f"topic {topic} does not exist at {servers}: create it first",
+        "SaslAuthentication": (
+            f"Kafka at {servers} refuses the user ({reason}): correct KAFKA_USERNAME and KAFKA_PASSWORD"
+        ),
+        "TopicAuthorization": (
+            f"topic {topic} at {servers} does not exist or may not be read: create it, or give the user the right"
+        ),
+        "SslAuthentication": (
+            f"Kafka at {servers} has no certificate that is trusted ({reason}): correct KAFKA_SSL_CA_LOCATION"
+        ),
+    }.items():
+        if name in str(error):
+            return KafkaError(sentence)
+    return KafkaError(f"Kafka at {servers} does not answer ({reason}): is it running?")

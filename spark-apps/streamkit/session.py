@@ -1,5 +1,7 @@
 """The Spark session of an app, from its settings. Jars, sizes and master come from whoever submits the app."""
 
+from urllib.parse import urlsplit
+
 from pyspark.sql import SparkSession
 
 from streamkit.settings import AppSettings
@@ -8,6 +10,14 @@ _PROVIDERS = {
     "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
     "hdfs": "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
 }
+
+_CHECKPOINT_FILES = {
+    # A rename is one step on a disk, and half the time of Hadoop's other interface.
+    "file": "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager",
+    # S3 has no rename: a file appears as a whole when its upload is complete, and an interrupted one never does.
+    "s3a": "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager",
+}
+"""How checkpoint files come to be whole or not at all, by the scheme of the checkpoint's URL."""
 
 
 def spark_conf(settings: AppSettings) -> dict[str, str]:
@@ -25,6 +35,23 @@ def spark_conf(settings: AppSettings) -> dict[str, str]:
         conf["spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled"] = str(
             settings.state_store.changelog
         ).lower()
+    scheme = urlsplit(settings.checkpoint_base).scheme or "file"
+    if scheme in _CHECKPOINT_FILES:
+        conf["spark.sql.streaming.checkpointFileManagerClass"] = _CHECKPOINT_FILES[scheme]
+    if scheme == "s3a":
+        conf["spark.hadoop.fs.s3a.endpoint.region"] = settings.object_store.region
+        if settings.object_store.endpoint:
+            conf["spark.hadoop.fs.s3a.endpoint"] = settings.object_store.endpoint
+            # A service of one's own has one name; that of the bucket is not a host in front of it.
+            conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
+    if settings.event_log:
+        conf |= {
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": settings.event_log,
+            # A stream's log would grow for ever: it is kept in pieces, of which the oldest are compacted.
+            "spark.eventLog.rolling.enabled": "true",
+            "spark.eventLog.rolling.maxFileSize": "32m",
+        }
     if settings.sinks.delta:
         conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
         conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"

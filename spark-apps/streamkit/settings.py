@@ -27,6 +27,19 @@ Count = Annotated[int, Check(positive)]
 
 
 @dataclass(frozen=True)
+class KafkaSecuritySettings:
+    """How to prove to a Kafka cluster who the app is; by default from the environment that its pod gets."""
+
+    protocol: str = "${KAFKA_SECURITY_PROTOCOL:-PLAINTEXT}"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    mechanism: str = "${KAFKA_SASL_MECHANISM:-SCRAM-SHA-512}"
+    username: str = "${KAFKA_USERNAME:-}"
+    password: str = field(default="${KAFKA_PASSWORD:-}", repr=False)
+    ca_location: str = "${KAFKA_SSL_CA_LOCATION:-}"
+    """PEM file with the certificate authority of the brokers; empty for those that Java trusts."""
+
+
+@dataclass(frozen=True)
 class SourceSettings:
     """A Kafka topic to read, and how much of it at a time."""
 
@@ -43,8 +56,9 @@ class SourceSettings:
     max_partitions: Count | None = None
     """Most Spark tasks that read one micro-batch (none: no limit); Kafka partitions are read one after the other to
     reach it. As many as there are cores make small batches quicker; docs/tuning.md."""
+    security: KafkaSecuritySettings = field(default_factory=KafkaSecuritySettings)
     options: dict[str, str] = field(default_factory=dict)
-    """Further options of Spark's Kafka source, such as `kafka.security.protocol`; used for sinks' `kafka.*` too."""
+    """Further options of Spark's Kafka source, such as `kafka.client.id`; the dead-letter sink takes its `kafka.*`."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,7 @@ class KafkaSinkSettings:
 
     topic: str
     bootstrap_servers: str = "${KAFKA_BOOTSTRAP_SERVERS}"
+    security: KafkaSecuritySettings = field(default_factory=KafkaSecuritySettings)
     options: dict[str, str] = field(default_factory=dict)
 
 
@@ -105,6 +120,15 @@ class DeadLetterSettings:
 
 
 @dataclass(frozen=True)
+class ObjectStoreSettings:
+    """The S3 service behind `s3a://` locations; its keys come from the environment or the pod's identity."""
+
+    endpoint: str = "${AWS_ENDPOINT_URL_S3:-}"
+    """Base URL; empty for AWS itself."""
+    region: str = "${AWS_REGION:-us-east-1}"
+
+
+@dataclass(frozen=True)
 class AppSettings:
     """Everything that an app reads from its settings.yaml."""
 
@@ -120,10 +144,13 @@ class AppSettings:
     window: WindowSettings | None = None
     dead_letter: DeadLetterSettings | None = None
     state_store: StateStoreSettings = field(default_factory=StateStoreSettings)
+    object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     min_batches_to_retain: Count = 100
     checkpoint_base: str = "${MILLRACE_STORAGE}/checkpoints"
     control_base: str = "${MILLRACE_STORAGE}/control"
     """The app stops gracefully when the file `<control_base>/<application>/stop` appears."""
+    event_log: str = "${MILLRACE_EVENT_LOG:-}"
+    """Where Spark writes its event log, for the history server; empty for nowhere."""
     stop_timeout: Duration = "2 minutes"
     """Longest wait for running micro-batches to end, once asked to stop."""
     spark_conf: dict[str, str] = field(default_factory=dict)

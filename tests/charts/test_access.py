@@ -77,9 +77,10 @@ def test_everybody_is_told_where_everything_is():
         "KAFKA_BOOTSTRAP_SERVERS": "millrace-kafka-bootstrap.millrace.svc:9093",
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+        "KAFKA_SSL_CA_LOCATION": "/etc/millrace/kafka/ca.crt",
         "MILLRACE_STORAGE": "s3a://millrace",
-        "MILLRACE_S3_ENDPOINT": "http://object-store.millrace.svc:7070",
-        "MILLRACE_S3_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": "http://object-store.millrace.svc:7070",
+        "AWS_REGION": "us-east-1",
     }
     assert found["streams"] == shared
     assert found["airflow"] == {
@@ -91,10 +92,22 @@ def test_everybody_is_told_where_everything_is():
     }
 
 
+def test_applications_log_events_where_the_history_server_looks():
+    objects = render_chart({"historyServer": {"enabled": True}})
+    directory = settings(objects)["streams"]["MILLRACE_EVENT_LOG"]
+    pod = by_name(objects, "Deployment")["history-server"]["spec"]["template"]["spec"]
+    assert pod["initContainers"][0]["args"] == ["-mkdir", "-p", directory]
+    options = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}["SPARK_HISTORY_OPTS"]
+    assert f"-Dspark.history.fs.logDirectory={directory}" in options.split()
+    for each in settings(render_chart()).values():
+        assert "MILLRACE_EVENT_LOG" not in each
+
+
 def test_settings_follow_the_values():
     plain = {"listeners": {"plain": {"enabled": True}, "tls": {"enabled": False}}, "name": "mine"}
     found = settings(render_chart({"kafka": plain, "images": {"registry": "registry.example.com/a/", "tag": "2"}}))
     for each in found.values():
         assert each["KAFKA_BOOTSTRAP_SERVERS"] == "mine-kafka-bootstrap.millrace.svc:9092"
         assert each["KAFKA_SECURITY_PROTOCOL"] == "PLAINTEXT"
+        assert "KAFKA_SSL_CA_LOCATION" not in each
     assert found["airflow"]["MILLRACE_SPARK_IMAGE"] == "registry.example.com/a/millrace/spark:2"

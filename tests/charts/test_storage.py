@@ -6,25 +6,17 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import psycopg
 import pytest
-from botocore.client import Config
 from botocore.exceptions import ClientError
-from botocore.session import get_session
 
 from embedded.ports import free_port
+from tests.charts.gateway import Gateway, environment, wait_until
 from tests.charts.render import by_name, of_kind, render_chart, workloads
-from tests.go_tools import go_tool
 from tests.postgresql import find, unprivileged
-
-START_SECONDS = 60
-KEYS = {"access-key": "the-access-key", "secret-key": "the-secret-key"}
 
 
 def test_nothing_is_rendered_for_a_database_of_one_s_own():
@@ -55,76 +47,12 @@ def test_an_s3_of_one_s_own(external, endpoint, region, port):
     for each in of_kind(objects, "ConfigMap"):
         if each["metadata"]["name"] == "millrace":
             assert each["data"]["MILLRACE_STORAGE"] == "s3a://mine"
-            assert each["data"]["MILLRACE_S3_ENDPOINT"] == endpoint
-            assert each["data"]["MILLRACE_S3_REGION"] == region
+            assert each["data"].get("AWS_ENDPOINT_URL_S3", "") == endpoint
+            assert each["data"]["AWS_REGION"] == region
     [policy] = [each for each in of_kind(objects, "NetworkPolicy") if each["metadata"]["name"] == "to-object-store"]
     assert policy["spec"]["egress"] == [
         {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": port, "protocol": "TCP"}]}
     ]
-
-
-def environment(container: dict[str, Any]) -> dict[str, str]:
-    """What Kubernetes would set, for secrets from KEYS."""
-    return {
-        each["name"]: each["value"] if "value" in each else KEYS[each["valueFrom"]["secretKeyRef"]["key"]]
-        for each in container.get("env", [])
-    }
-
-
-class Gateway:
-    """The object store's pod, on this machine: its volume is a folder, its port a free one."""
-
-    def __init__(self, volume: Path) -> None:
-        pod = workloads(render_chart())["StatefulSet/object-store"]
-        [self.init] = pod["initContainers"]
-        [self.main] = pod["containers"]
-        [port] = self.main["ports"]
-        self.volume, self.port, self.rendered_port = volume, free_port(), port["containerPort"]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def here(self, arguments: list[str]) -> list[str]:
-        def moved(argument: str) -> str:
-            return argument.replace("/data", str(self.volume)).replace(
-                f":{self.rendered_port}", f"127.0.0.1:{self.port}"
-            )
-
-        return [moved(each) for each in arguments]
-
-    def initialise(self) -> None:
-        subprocess.run(self.here(self.init["command"]), check=True, timeout=60)
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        command = [str(go_tool("versitygw")), *self.here(self.main["args"])]
-        process = subprocess.Popen(command, env=environment(self.main), stdout=subprocess.DEVNULL)
-        try:
-            path = self.main["startupProbe"]["httpGet"]["path"]
-            wait_until(lambda: httpx.get(f"{self.url}{path}").status_code == 200, process, httpx.TransportError)
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
-
-    def client(self, secret: str = KEYS["secret-key"]) -> Any:
-        session = get_session()
-        session.set_credentials(KEYS["access-key"], secret)
-        return session.create_client(
-            "s3", region_name="us-east-1", endpoint_url=self.url, config=Config(retries={"total_max_attempts": 1})
-        )
-
-
-def wait_until(ready: Any, process: subprocess.Popen[bytes], *errors: type[Exception]) -> None:
-    """Wait until something is so; fail if the process ends before."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            if ready():
-                return
-        except errors:
-            pass
-        assert process.poll() is None, f"it ended with status {process.returncode}"
-        assert time.monotonic() < deadline, f"not ready after {START_SECONDS} s"
-        time.sleep(0.05)
 
 
 def test_the_bucket_is_there_before_the_first_request_and_stays(tmp_path):

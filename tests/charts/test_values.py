@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 
 from embedded.paths import REPOSITORY
 from embedded.versions import versions
-from tests.charts.render import CHART, RenderError, render_chart, render_text
+from tests.charts.render import CHART, EVERYTHING, RenderError, helm, render_chart, render_text
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -141,6 +142,13 @@ def test_bad_values_are_refused_in_one_sentence(values, words):
 
 def test_a_laptop_s_values_pass():
     assert render_chart({"kafka": {"brokers": {"replicas": 1}, "replicationFactor": 1, "minInsyncReplicas": 1}})
+
+
+@pytest.mark.parametrize("files", [(), ("--values", str(EVERYTHING))], ids=["default", "everything"])
+def test_helm_has_nothing_against_it(files):
+    command = [str(helm()), "lint", "--strict", "--quiet", "--kube-version", versions()["kubernetes"]["tested"], *files]
+    result = subprocess.run([*command, str(CHART)], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_two_renders_are_the_same_bytes():

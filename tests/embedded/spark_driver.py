@@ -108,6 +108,8 @@ class Driver:
     app: Path = APP
     name: str = "event-windows"
     cores: int = 2
+    environment: dict[str, str] = field(default_factory=dict)
+    more_jars: Path | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     port: int = field(default=0, init=False)
 
@@ -132,7 +134,7 @@ class Driver:
             "KAFKA_BOOTSTRAP_SERVERS": self.topics.servers,
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_SUBMIT_OPTS": self.submit_options,
-        }
+        } | self.environment
         settings = [
             f"source.topic={self.topics.events}",
             f"sinks.kafka.topic={self.topics.windows}",
@@ -143,7 +145,9 @@ class Driver:
         command = [
             str(Path(sys.executable).parent / "spark-submit"),
             *("--master", f"local[{self.cores}]", "--driver-memory", "1g"),
-            *("--conf", f"spark.driver.extraClassPath={self.jars}/*"),
+            *("--conf", f"spark.driver.extraClassPath={self.jars}/*", "--conf", "spark.ui.enabled=false"),
+            # Not on the class path, which the class archive was made for.
+            *(("--jars", ",".join(map(str, self.more_jars.glob("*.jar")))) if self.more_jars else ()),
             str(self.app / "app.py"),
             *("--settings", str(self.app / "settings.yaml")),
             *(part for each in settings for part in ("--set", each)),

@@ -35,10 +35,11 @@ app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
 
-{{/* One of our own images. Takes a dict with root and repository. */}}
+{{/* One of our own images. Takes a dict with root and repository, which may have a tag or a digest of its own. */}}
 {{- define "millrace.image" -}}
 {{- with .root.Values.images.registry }}{{ trimSuffix "/" . }}/{{ end -}}
-{{ .repository }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}
+{{ .repository }}
+{{- if not (regexMatch "[:@][^/]*$" .repository) }}:{{ .root.Values.images.tag | default .root.Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{/* Credentials of registries, of a pod. */}}
@@ -107,10 +108,18 @@ capabilities:
 {{- define "millrace.environment" -}}
 KAFKA_BOOTSTRAP_SERVERS: {{ include "millrace.kafkaBootstrap" . }}
 KAFKA_SECURITY_PROTOCOL: {{ ternary "SASL_SSL" "PLAINTEXT" .Values.kafka.listeners.tls.enabled }}
+{{- if .Values.kafka.listeners.tls.enabled }}
 KAFKA_SASL_MECHANISM: SCRAM-SHA-512
+KAFKA_SSL_CA_LOCATION: /etc/millrace/kafka/ca.crt
+{{- end }}
 MILLRACE_STORAGE: s3a://{{ include "millrace.bucket" . }}
-MILLRACE_S3_ENDPOINT: {{ include "millrace.objectStoreEndpoint" . | quote }}
-MILLRACE_S3_REGION: {{ include "millrace.objectStoreRegion" . }}
+{{- with include "millrace.objectStoreEndpoint" . }}
+AWS_ENDPOINT_URL_S3: {{ . }}
+{{- end }}
+AWS_REGION: {{ include "millrace.objectStoreRegion" . }}
+{{- if .Values.historyServer.enabled }}
+MILLRACE_EVENT_LOG: s3a://{{ include "millrace.bucket" . }}/spark-events
+{{- end }}
 {{- end }}
 
 {{/* The Kafka users, as YAML: those of the values, and the Kafka UI's where there is one. */}}

@@ -45,6 +45,8 @@ class SparkApplication:
     spark_conf: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str | None] = field(default_factory=dict)
     """The driver's variables; None stands for a reference to a secret, a config map or a field."""
+    optional: frozenset[str] = frozenset()
+    """Variables whose reference may point to nothing."""
     cores: int = 1
     """Task slots: executor instances times cores of each."""
     memory_mib: int = 1024
@@ -94,6 +96,7 @@ def _parse(document: Mapping[str, Any]) -> SparkApplication:
         arguments=tuple(str(argument) for argument in spec.get("arguments") or ()),
         spark_conf={str(key): str(value) for key, value in (spec.get("sparkConf") or {}).items()},
         env=_environment(driver),
+        optional=frozenset(entry["name"] for entry in driver.get("env") or () if _is_optional(entry)),
         cores=max(1, instances * int(executor.get("cores", 1))),
         memory_mib=memory,
         restart=_restart_policy(spec.get("restartPolicy") or {}),
@@ -105,6 +108,10 @@ def _environment(driver: Mapping[str, Any]) -> dict[str, str | None]:
     for entry in driver.get("env") or ():
         env[entry["name"]] = None if "valueFrom" in entry else str(entry.get("value", ""))
     return env
+
+
+def _is_optional(entry: Mapping[str, Any]) -> bool:
+    return any(reference.get("optional") is True for reference in (entry.get("valueFrom") or {}).values())
 
 
 def _restart_policy(policy: Mapping[str, Any]) -> RestartPolicy:
@@ -149,6 +156,8 @@ def submit_command(
     conf = {
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
+        # Nobody looks at it here, and it would take a port; in a cluster it has the executors' metrics.
+        "spark.ui.enabled": "false",
         # A cluster's executors have these settings of their own; here the one JVM takes them over.
         **{key: value for key, value in application.spark_conf.items() if not key.startswith("spark.kubernetes.")},
     }
@@ -174,7 +183,7 @@ def driver_environment(application: SparkApplication, environ: Mapping[str, str]
             result[name] = local_path(value, root)
         elif name in environ:
             result[name] = environ[name]
-        else:
+        elif name not in application.optional:
             raise MillraceError(
                 f"The manifest of {application.name} takes {name} from a secret or config map, and the "
                 "embedded "

@@ -95,7 +95,7 @@ def test_spark_conf_is_passed_on_without_what_only_kubernetes_knows(root: Path) 
     assert "spark.sql.shuffle.partitions=2" in conf
     assert f"spark.driver.extraClassPath={root}/own.jar:{root}/jars/*" in conf
     assert not [entry for entry in conf if "kubernetes" in entry]
-    assert "spark.driver.host=127.0.0.1" in conf
+    assert {"spark.driver.host=127.0.0.1", "spark.ui.enabled=false"} <= set(conf)
 
 
 def test_restart_policy(root: Path) -> None:
@@ -110,6 +110,13 @@ def test_driver_environment_takes_references_from_the_targets_own(root: Path) ->
     assert driver_environment(application, {"BROKER": "h:1", "OTHER": "x"}, root) == expected
     with pytest.raises(MillraceError, match=r"takes BROKER from .* where it is not set"):
         driver_environment(application, {}, root)
+
+
+def test_a_reference_that_may_point_to_nothing_is_left_out_where_it_does(root: Path) -> None:
+    reference = {"secretKeyRef": {"name": "x", "key": "y", "optional": True}}
+    application = load_manifest(write(root, driver={"env": [{"name": "PASSWORD", "valueFrom": reference}]}))
+    assert driver_environment(application, {}, root) == {}
+    assert driver_environment(application, {"PASSWORD": "p"}, root) == {"PASSWORD": "p"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,33 @@
+#!/bin/bash
+# What each container of the Airflow chart starts with, and its probes call: wait until the metadata database answers,
+# then run bash, python or Airflow. CONNECTION_CHECK_MAX_COUNT=0 does not wait; CONNECTION_CHECK_SLEEP_TIME is in seconds.
+set -euo pipefail
+
+attempts="${CONNECTION_CHECK_MAX_COUNT:-20}"
+pause="${CONNECTION_CHECK_SLEEP_TIME:-3}"
+for name in CONNECTION_CHECK_MAX_COUNT:$attempts CONNECTION_CHECK_SLEEP_TIME:$pause; do
+  if [[ ! "${name#*:}" =~ ^[0-9]+$ ]]; then
+    echo "entrypoint: ${name%%:*} is '${name#*:}', which is not a whole number: correct it or unset it." >&2
+    exit 2
+  fi
+done
+
+# Group 0 may write what we write, whatever user the cluster chose.
+umask 0002
+
+for ((attempt = 1; attempt <= attempts; attempt++)); do
+  if answer="$(airflow db check 2>&1)"; then
+    break
+  fi
+  if ((attempt == attempts)); then
+    echo "entrypoint: the metadata database did not answer $attempts times, $pause s apart; \`airflow db check\` says:" >&2
+    echo "$answer" >&2
+    exit 1
+  fi
+  sleep "$pause"
+done
+
+case "${1:-}" in
+  bash | python | airflow) exec "$@" ;;
+  *) exec airflow "$@" ;;
+esac

@@ -1,0 +1,115 @@
+"""The steps of an installation. What `--dry-run` prints and what is done are the same list."""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from k8s.install.cluster import Cluster
+from k8s.install.console import say
+from k8s.install.credentials import make_secrets
+from k8s.install.kafka_ca import copy_kafka_ca
+from k8s.install.preflight import check_needs, check_secrets, secret_commands
+from k8s.install.releases import NAMESPACES, Release, releases
+from k8s.install.runner import HELM_SECONDS, run
+from k8s.install.waiting import wait_command, wait_for
+
+PROGRAM = ".venv/bin/python -m k8s.install"
+WITH_CLIENTS = ("airflow",)
+"""Releases before which Kafka's certificate must have been copied."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it is, the commands that do it by hand, and what does it here."""
+
+    title: str
+    commands: tuple[tuple[str, ...], ...]
+    action: Callable[[], None]
+
+
+def install_steps(cluster: Cluster, environment: str, only: str | None = None) -> list[Step]:
+    """All steps from an empty cluster to a running platform; or those of one release alone."""
+    steps: list[Step] = []
+    if only is None:
+        steps.append(_commands("Namespaces", [cluster.kubectl("apply", "--server-side", "--filename", NAMESPACES)]))
+        steps.append(_secrets(cluster, environment))
+    for release in releases():
+        if only not in (None, release.name):
+            continue
+        if only is None and release.name in WITH_CLIENTS:
+            steps.append(_kafka_ca(cluster))
+        steps += _release(cluster, environment, release)
+    return steps
+
+
+def perform(steps: list[Step]) -> None:
+    """Do all steps. Raises UserError at the first that fails."""
+    for step in steps:
+        say(f"== {step.title}")
+        step.action()
+
+
+def show(steps: list[Step]) -> None:
+    """Print all steps as commands to type."""
+    for step in steps:
+        print(f"# {step.title}")
+        for command in step.commands:
+            print(command[0] if len(command) == 1 else shlex.join(command))
+        print()
+
+
+def _commands(title: str, commands: list[list[str]]) -> Step:
+    def action() -> None:
+        for command in commands:
+            run(command, timeout=HELM_SECONDS)
+
+    return Step(title, tuple(map(tuple, commands)), action)
+
+
+def _secrets(cluster: Cluster, environment: str) -> Step:
+    if environment == "production":
+        # All of them before the first release, not each before its own: nothing is to be half made.
+        return Step(
+            "Secrets: from your own store (docs/gitops.md), before anything is installed",
+            tuple(tuple(command) for command in secret_commands(cluster, environment)),
+            lambda: check_secrets(cluster, environment),
+        )
+    command = f"{PROGRAM} secrets --environment {environment} --context {cluster.context}"
+
+    def action() -> None:
+        make_secrets(cluster, environment)
+
+    return Step("Secrets that are absent; those that are there stay as they are", ((command,),), action)
+
+
+def _kafka_ca(cluster: Cluster) -> Step:
+    command = f"{PROGRAM} kafka-ca --context {cluster.context}"
+    return Step("The certificate of Kafka's authority, for its clients", ((command,),), lambda: copy_kafka_ca(cluster))
+
+
+def helm_command(cluster: Cluster, environment: str, release: Release) -> list[str]:
+    """The command that installs or upgrades a release."""
+    command = cluster.helm("upgrade", "--install", release.name, *release.chart_arguments())
+    command += ["--namespace", release.namespace]
+    for file in release.value_files(environment):
+        command += ["--values", file]
+    return command
+
+
+def _release(cluster: Cluster, environment: str, release: Release) -> list[Step]:
+    installing = helm_command(cluster, environment, release)
+    commands = [installing]
+    if release.replace:
+        place = ["--namespace", release.namespace, "--ignore-not-found"]
+        commands.insert(0, cluster.kubectl("delete", "job", *release.replace, *place))
+
+    def action() -> None:
+        check_needs(cluster, release, environment)
+        for command in commands:
+            run(command, timeout=HELM_SECONDS)
+        for wait in release.waits:
+            wait_for(cluster, release, wait)
+
+    title = f"Release {release.name}: {release.chart} {release.version or '(of this repository)'}"
+    waiting = [wait_command(cluster, release, wait) for wait in release.waits]
+    return [Step(title, tuple(map(tuple, commands + waiting)), action)]

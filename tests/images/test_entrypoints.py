@@ -1,0 +1,215 @@
+"""The scripts that containers start with, run here with stand-ins on PATH that write down how they were called."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from embedded.paths import REPOSITORY
+from tests.images.stand_ins import StandIns
+
+SPARK = REPOSITORY / "images" / "spark" / "entrypoint.sh"
+DECOMMISSION = REPOSITORY / "images" / "spark" / "decom.sh"
+AIRFLOW = REPOSITORY / "images" / "airflow" / "entrypoint.sh"
+
+EXECUTOR = {
+    "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@driver:7078",
+    "SPARK_EXECUTOR_ID": "3",
+    "SPARK_EXECUTOR_CORES": "2",
+    "SPARK_EXECUTOR_MEMORY": "1024m",
+    "SPARK_APPLICATION_ID": "spark-1",
+    "SPARK_EXECUTOR_POD_IP": "10.0.0.9",
+    "SPARK_EXECUTOR_POD_NAME": "event-windows-exec-3",
+    "SPARK_RESOURCE_PROFILE_ID": "0",
+}
+
+
+@pytest.fixture
+def container(tmp_path):
+    return StandIns(tmp_path)
+
+
+@pytest.fixture
+def spark(container):
+    container.program("tini")
+    return container
+
+
+def test_driver_is_submitted_in_client_mode_at_the_pods_address(spark):
+    arguments = [
+        "--properties-file",
+        "/opt/spark/conf/spark.properties",
+        "--class",
+        "x.Y",
+        "local:///a b.py",
+        "--from",
+        "",
+    ]
+    result = spark.run(SPARK, "driver", *arguments, SPARK_DRIVER_BIND_ADDRESS="10.0.0.7")
+    assert result.returncode == 0, result.stderr
+    assert spark.called() == [
+        "tini",
+        "-s",
+        "--",
+        "/opt/spark/bin/spark-submit",
+        "--deploy-mode",
+        "client",
+        "--conf",
+        "spark.driver.bindAddress=10.0.0.7",
+        "--conf",
+        "spark.executorEnv.SPARK_DRIVER_POD_IP=10.0.0.7",
+        *arguments,
+    ]
+
+
+def test_executor_gets_its_options_in_order_and_as_they_are(spark):
+    options = {f"SPARK_JAVA_OPT_{number}": f"-Doption{number}=a b $HOME *" for number in range(12)}
+    result = spark.run(SPARK, "executor", **EXECUTOR, **options)
+    assert result.returncode == 0, result.stderr
+    called = spark.called()
+    assert called[:4] == ["tini", "-s", "--", "/opt/java/bin/java"]
+    assert called[4:16] == list(options.values())
+    assert called[16:18] == ["-Xms1024m", "-Xmx1024m"]
+    assert called[18:20] == ["-cp", "/opt/spark/conf:/opt/spark/jars/*"]
+    assert called[20] == "org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend"
+    assert dict(zip(called[21::2], called[22::2], strict=True)) == {
+        "--driver-url": EXECUTOR["SPARK_DRIVER_URL"],
+        "--executor-id": "3",
+        "--cores": "2",
+        "--app-id": "spark-1",
+        "--hostname": "10.0.0.9",
+        "--resourceProfileId": "0",
+        "--podName": "event-windows-exec-3",
+    }
+
+
+def test_executors_class_path_has_what_the_application_adds(spark):
+    more = {"SPARK_CONF_DIR": "/conf", "HADOOP_CONF_DIR": "/hadoop", "SPARK_CLASSPATH": "/extra/*"}
+    spark.run(SPARK, "executor", **EXECUTOR, **more)
+    called = spark.called()
+    assert called[called.index("-cp") + 1] == "/conf:/hadoop:/extra/*:/opt/spark/jars/*"
+
+
+@pytest.mark.parametrize("missing", sorted(EXECUTOR))
+def test_executor_says_what_is_missing(spark, missing):
+    result = spark.run(SPARK, "executor", **{name: value for name, value in EXECUTOR.items() if name != missing})
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"entrypoint: {missing} is not set")
+    assert spark.called() == []
+
+
+def test_driver_says_what_is_missing(spark):
+    result = spark.run(SPARK, "driver", "app.py")
+    assert result.returncode == 2
+    assert result.stderr.startswith("entrypoint: SPARK_DRIVER_BIND_ADDRESS is not set")
+
+
+def test_any_other_command_is_run_as_it_is(spark):
+    assert spark.run(SPARK, "spark-submit", "--version").returncode == 0
+    assert spark.called() == ["tini", "-s", "--", "spark-submit", "--version"]
+
+
+def test_spark_without_a_command_says_what_to_give(spark):
+    result = spark.run(SPARK)
+    assert result.returncode == 2
+    assert "no command: give 'driver ...' or 'executor'" in result.stderr
+
+
+def test_decommission_asks_the_executor_and_waits_for_its_end(tmp_path):
+    """With a real process that has the name and the argument of an executor's Java."""
+    java = tmp_path / "java"
+    shutil.copy(shutil.which("bash") or "/bin/bash", java)
+    ready, asked = tmp_path / "ready", tmp_path / "asked"
+    script = f"trap 'touch {asked}; exit 0' PWR; touch {ready}; while :; do sleep 0.1; done"
+    backend = "org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend"
+    executor = subprocess.Popen([str(java), "-c", script, backend])
+    other = subprocess.Popen(["sleep", "60"])
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    for process in (other, executor):
+        (proc / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+    hook = None
+    try:
+        while not ready.exists():
+            assert executor.poll() is None
+            time.sleep(0.02)
+        hook = subprocess.Popen([str(DECOMMISSION)], env={**os.environ, "PROC": str(proc)})
+        # Who started a process must take note of its end, in a container tini: until then it counts as running.
+        assert executor.wait(timeout=30) == 0
+        assert hook.wait(timeout=30) == 0
+        assert asked.exists()
+        assert other.poll() is None
+    finally:
+        for process in filter(None, (hook, executor, other)):
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def test_decommission_without_an_executor_says_so(tmp_path):
+    environment = {**os.environ, "PROC": str(tmp_path)}
+    result = subprocess.run(
+        [str(DECOMMISSION)], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode == 1
+    assert "no executor runs in this container" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [
+        (["scheduler"], ["airflow", "scheduler"]),
+        (["airflow", "jobs", "check"], ["airflow", "jobs", "check"]),
+        (["python", "-c", "1"], ["python", "-c", "1"]),
+        ([], ["airflow"]),
+    ],
+)
+def test_airflow_runs_after_the_database_answered(container, given, called):
+    container.program("airflow")
+    container.program("python")
+    result = container.run(AIRFLOW, *given)
+    assert result.returncode == 0, result.stderr
+    assert container.called() == ["airflow", "db", "check", *called]
+
+
+def test_airflow_runs_what_bash_is_given(container):
+    """How the chart writes its components: bash -c "exec airflow scheduler"."""
+    container.program("airflow")
+    assert container.run(AIRFLOW, "bash", "-c", "exec airflow scheduler").returncode == 0
+    assert container.called() == ["airflow", "db", "check", "airflow", "scheduler"]
+
+
+def test_airflow_waits_for_the_database(container, tmp_path):
+    up = tmp_path / "up"
+    # The third check finds the database up.
+    container.program("airflow", f'[[ "$1" != db ]] || [[ $(grep -c "^check$" "$RECORD") -ge 3 ]] && touch {up}')
+    result = container.run(AIRFLOW, "scheduler", CONNECTION_CHECK_SLEEP_TIME="0")
+    assert result.returncode == 0, result.stderr
+    assert container.called() == ["airflow", "db", "check"] * 3 + ["airflow", "scheduler"]
+
+
+def test_airflow_gives_up_with_the_databases_answer(container):
+    container.program("airflow", 'echo "could not connect to postgresql"; exit 1')
+    result = container.run(AIRFLOW, "scheduler", CONNECTION_CHECK_MAX_COUNT="2", CONNECTION_CHECK_SLEEP_TIME="0")
+    assert result.returncode == 1
+    assert "did not answer 2 times" in result.stderr
+    assert "could not connect to postgresql" in result.stderr
+    assert "scheduler" not in container.called()
+
+
+def test_probes_do_not_wait(container):
+    """The chart's probes set the count to 0: the database's state is not what they ask for."""
+    container.program("airflow")
+    container.run(AIRFLOW, "airflow", "jobs", "check", CONNECTION_CHECK_MAX_COUNT="0")
+    assert container.called() == ["airflow", "jobs", "check"]
+
+
+def test_airflow_refuses_a_count_that_is_none(container):
+    container.program("airflow")
+    result = container.run(AIRFLOW, "scheduler", CONNECTION_CHECK_MAX_COUNT="ten")
+    assert result.returncode == 2
+    assert "CONNECTION_CHECK_MAX_COUNT is 'ten', which is not a whole number" in result.stderr
+    assert container.called() == []

@@ -1,0 +1,60 @@
+"""Every app's application.yaml, as an API server with the Spark operator's definition takes it."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedded.paths import REPOSITORY
+from embedded.versions import versions
+from tests.charts.schemas import problems
+
+MANIFESTS = sorted((REPOSITORY / "spark-apps").glob("*/application.yaml"))
+RESTRICTED = {
+    "runAsNonRoot": True,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+each_manifest = pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.parent.name)
+
+
+def load(path: Path) -> dict:
+    return yaml.safe_load(path.read_text())
+
+
+@each_manifest
+def test_it_is_what_the_operator_takes(path):
+    schemas = os.environ.get("MILLRACE_SCHEMAS")
+    if not schemas:
+        pytest.skip("needs the operator's definition: set MILLRACE_SCHEMAS to a folder with crds/ of the operators")
+    definition = load(Path(schemas) / "crds" / "sparkapplications.sparkoperator.k8s.io.yaml")
+    assert problems(load(path), definition) == []
+    wrong = load(path)
+    wrong["spec"]["driver"]["memroy"] = "1g"
+    assert any("memroy" in problem for problem in problems(wrong, definition))
+
+
+@each_manifest
+def test_versions_are_those_of_versions_yaml(path):
+    spec = load(path)["spec"]
+    assert spec["sparkVersion"] == versions()["spark"]["version"]
+    assert spec["image"].startswith("millrace/spark:")
+
+
+@each_manifest
+def test_its_pods_are_restricted_and_its_secrets_are_its_own(path):
+    application = load(path)
+    name, spec = application["metadata"]["name"], application["spec"]
+    assert spec["driver"]["securityContext"] == spec["executor"]["securityContext"] == RESTRICTED
+    assert "serviceAccount" not in spec["executor"]
+    references = [
+        entry["valueFrom"]["secretKeyRef"]
+        for role in ("driver", "executor")
+        for entry in spec[role]["env"]
+        if "valueFrom" in entry
+    ]
+    assert {reference["name"] for reference in references} == {f"kafka-user-{name}", "object-store"}
+    assert not any("PASSWORD" in entry["name"] and "value" in entry for entry in spec["driver"]["env"])
