@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from embedded.paths import REPOSITORY
 from tests.charts.render import RELEASE_NAMESPACE, by_name, render_text
 from tests.charts.test_everything import SETS
 from tests.cluster.conftest import LAUNCHER_RULES, define
@@ -123,6 +124,31 @@ def test_pod_that_asks_for_more_is_not_admitted(applied: Applied) -> None:
     for container in pod["spec"]["containers"]:
         container["securityContext"] = {**container["securityContext"], "allowPrivilegeEscalation": True}
     assert 'violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false' in admit(applied.plane, pod)
+
+
+@pytest.mark.parametrize(
+    "manifest", sorted((REPOSITORY / "spark-apps").glob("*/application.yaml")), ids=lambda path: path.parent.name
+)
+@pytest.mark.parametrize("role", ["driver", "executor"])
+def test_applications_pods_are_admitted(plane: ControlPlane, place: str, manifest: Path, role: str) -> None:
+    """As far as the manifest decides it: the Spark operator and Spark make the pods of what it says of each role."""
+    spec = yaml.safe_load(manifest.read_text())["spec"]
+    part = spec[role]
+    container = {
+        key: part[key] for key in ("env", "envFrom", "ports", "volumeMounts", "securityContext") if key in part
+    }
+    pod = {
+        "containers": [{"name": "spark", "image": spec["image"], **container}],
+        "serviceAccountName": "spark",
+        "volumes": spec.get("volumes", []),
+        "securityContext": part.get("podSecurityContext", {}),
+    }
+    metadata = {"name": f"{manifest.parent.name}-{role}", "namespace": place}
+    assert admit(plane, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}) == ""
+    pod["containers"][0]["securityContext"] = {}
+    assert "violates PodSecurity" in admit(
+        plane, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+    )
 
 
 # Who may do what: accounts of the values by default, and a table of what each may and may not.

@@ -25,7 +25,7 @@ LOOK_INTERVAL = 0.5
 """Seconds between two looks at something that ends."""
 END_TIMEOUT = 120.0
 """Seconds for a program to end when it must: above its pod's grace period of 60 s, and the operator's own delays."""
-FINISHED_WORK = "its last batch will be done again"
+UNFINISHED = "its last batch will be done again"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class KubernetesTarget:
         ended = self._wait_for_end(name, first, timeout, between_tries=True)
         if ended:
             return ended if ended.message else replace(ended, message="stopped as asked")
-        why = f"did not stop within {timeout:g} s, so it was ended by force; {FINISHED_WORK}"
+        why = f"did not stop within {timeout:g} s, so it was ended by force; {UNFINISHED}"
         self._suspend(name, first, why, by_force=True)
         ended = self._wait_for_end(name, first, END_TIMEOUT)
         if ended:
@@ -123,7 +123,7 @@ class KubernetesTarget:
         ended = self._wait_for_end(name, first, END_TIMEOUT)
         if ended:
             why = f"did not stop within {timeout:g} s, nor did the Spark operator end it, so it was deleted"
-            return replace(ended, state=ApplicationState.FAILED, owner=status.owner, message=f"{why}; {FINISHED_WORK}")
+            return replace(ended, state=ApplicationState.FAILED, owner=status.owner, message=f"{why}; {UNFINISHED}")
         raise MillraceError(
             f"{name} does not end, though it was deleted: see its pod (`kubectl describe pod --namespace "
             f"{self._namespace} --selector sparkoperator.k8s.io/app-name={name}`) and that pod's node."
