@@ -5,10 +5,12 @@ would (tests/cluster/pods.py).
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.cluster.certificates import Authority, signing_key
 from tests.cluster.programs import program
 
 START_SECONDS = 120
+PARENT_DEATH_SIGNAL = 1
 END_SECONDS = 30
 CONTROLLERS = (
     "namespace-controller",
@@ -29,6 +32,12 @@ CONTROLLERS = (
     "garbage-collector-controller",
     "job-controller",
 )
+
+
+def _end_with_the_tests() -> None:
+    """Runs in the child: Linux ends it when the tests are killed before they could."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 class Process:
@@ -45,6 +54,7 @@ class Process:
                 stderr=output,
                 cwd=log.parent,
                 start_new_session=True,
+                preexec_fn=_end_with_the_tests,  # noqa: PLW1509 - the tests start programs from one thread
             )
 
     def wait_until(self, ready: Callable[[], bool]) -> None:
