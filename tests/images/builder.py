@@ -48,6 +48,8 @@ class Store:
     """
 
     directory: Path
+    kept: bool = False
+    """Whether it stays: then layers are kept too, for a faster next time."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,6 +69,7 @@ class Store:
             **os.environ,
             "BUILDER": "buildah",
             "BUILDAH_ISOLATION": "chroot",
+            "BUILD_OPTIONS": f"--layers={str(self.kept).lower()}",
             "CONTAINERS_STORAGE_CONF": str(self._configuration),
         }
 

@@ -18,7 +18,8 @@ def store() -> Iterator[Store]:
     if reason:
         pytest.skip(reason)
     kept = os.environ.get("MILLRACE_IMAGE_STORE")
-    store = Store(Path(kept).absolute() if kept else Path(tempfile.mkdtemp(prefix="millrace-images-", dir="/var/tmp")))
+    directory = Path(kept).absolute() if kept else Path(tempfile.mkdtemp(prefix="millrace-images-", dir="/var/tmp"))
+    store = Store(directory, kept=bool(kept))
     try:
         store.make_base()
         for image in IMAGES:
