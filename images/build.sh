@@ -3,6 +3,7 @@
 #   BUILDER            docker or buildah (default: docker if its engine answers, else buildah)
 #   IMAGE_REGISTRY     what stands before the name (default: nothing); IMAGE_TAG (default: the version in pyproject.toml)
 #   BASE               the base image, best by digest (default: that of the Dockerfiles)
+#   IMAGE_SOURCE       address of the sources, for the label of that name
 #   BUILD_OPTIONS      more options for the builder
 #   PIP_INDEX_URL, UV_DEFAULT_INDEX, MILLRACE_MAVEN_REPOSITORY   mirrors to take packages and jars from
 set -euo pipefail
@@ -30,7 +31,7 @@ esac
 
 version="$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)"
 options=(--build-arg "VERSION=$version" --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)")
-for name in BASE PIP_INDEX_URL UV_DEFAULT_INDEX MILLRACE_MAVEN_REPOSITORY; do
+for name in BASE IMAGE_SOURCE PIP_INDEX_URL UV_DEFAULT_INDEX MILLRACE_MAVEN_REPOSITORY; do
   [[ -z "${!name:-}" ]] || options+=(--build-arg "$name=${!name}")
 done
 read -ra more <<<"${BUILD_OPTIONS:-}"

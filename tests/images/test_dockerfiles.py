@@ -19,6 +19,7 @@ def test_defaults_of_build_arguments_are_the_pins(image):
         "DEBIAN_FRONTEND": {"noninteractive"},
         "VERSION": {VERSION},
         "REVISION": {"unknown"},
+        "IMAGE_SOURCE": {"unknown"},
     }
     if image == "spark":
         expected["JAVA"] = {str(base["java"])}
@@ -62,6 +63,7 @@ def test_labels(image):
     assert labels["title"] == f"millrace/{image}"
     assert labels["version"] == "${VERSION}"
     assert labels["revision"] == "${REVISION}"
+    assert labels["source"] == "${IMAGE_SOURCE}"
     assert labels["licenses"] == "Apache-2.0"
 
 
