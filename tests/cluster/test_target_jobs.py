@@ -11,6 +11,7 @@ from millrace.errors import MillraceError, OwnedByAnotherError
 from millrace.operators.stream import StartJobOperator
 from millrace.targets.base import JobSpec, JobState, Target
 from millrace.triggers.stream import CaughtUpTrigger
+from tests.charts.render import by_name, render_chart
 from tests.cluster.conftest import OWNER, context, eventually
 from tests.cluster.plane import ControlPlane
 from tests.cluster.pods import Kubelet
@@ -108,7 +109,9 @@ def test_pod_gets_what_a_feed_needs_and_no_right(
     variables = {each["name"]: each for each in container["env"]}
     assert variables["EXTRA"]["value"] == "1"
     assert variables["KAFKA_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "kafka-user-ingest"
-    assert variables["KAFKA_SSL_CA_LOCATION"]["value"] == "/etc/millrace/kafka/ca.crt"
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "kafka-ca"]
+    settings = by_name([each for each in render_chart() if each["metadata"].get("namespace") == "streams"], "ConfigMap")
+    assert settings["millrace"]["data"]["KAFKA_SSL_CA_LOCATION"] == f"{mount['mountPath']}/ca.crt"
 
 
 @pytest.mark.parametrize(

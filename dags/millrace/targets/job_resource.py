@@ -18,6 +18,7 @@ USER = 10001
 ACCOUNT = "ingest"
 KAFKA_SECRET = "kafka-user-ingest"  # noqa: S105 - its name
 KAFKA_CA = "/etc/millrace/kafka"
+"""Where the ConfigMap `millrace` says that the certificate is (KAFKA_SSL_CA_LOCATION)."""
 
 
 def pod_labels(name: str) -> dict[str, str]:
@@ -49,7 +50,6 @@ def build(
         "env": [
             _secret("KAFKA_USERNAME", "username"),
             _secret("KAFKA_PASSWORD", "password"),
-            {"name": "KAFKA_SSL_CA_LOCATION", "value": f"{KAFKA_CA}/ca.crt"},
             *({"name": name, "value": value} for name, value in job.env.items()),
         ],
         "envFrom": [{"configMapRef": {"name": "millrace"}}],
