@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from embedded.paths import REPOSITORY
 from tests.charts.kubernetes_api import kubernetes_problems, releases
 from tests.charts.pod_security import containers, violations
 from tests.charts.render import CHART, EVERYTHING, RELEASE_NAMESPACE, by_name, render_chart, render_text, workloads
@@ -21,8 +22,7 @@ SETS = {
         "networkPolicies": {"enabled": False},
         "priorityClasses": {"create": False},
     },
-    "production": {
-        "environment": "production",
+    "a database and a store of one's own": {
         "postgresql": {"enabled": False, "external": {"cidrs": ["192.0.2.1/32"]}},
         "objectStore": {
             "enabled": False,
@@ -31,6 +31,10 @@ SETS = {
         "historyServer": {"enabled": True},
     },
     "everything": yaml.safe_load(EVERYTHING.read_text()),
+    **{
+        overlay.parent.name: yaml.safe_load(overlay.read_text())
+        for overlay in sorted((REPOSITORY / "k8s" / "environments").glob("*/millrace.yaml"))
+    },
 }
 each_set = pytest.mark.parametrize("values", SETS.values(), ids=SETS.keys())
 
@@ -56,6 +60,11 @@ def test_every_object_is_what_kubernetes_and_the_operators_take(values, definiti
                 assert kubernetes_problems(each, release) == [], f"{name}, Kubernetes {release}"
     if unknown:
         pytest.skip(f"needs the definitions of {', '.join(unknown)}: set MILLRACE_SCHEMAS to a folder with crds/ in it")
+
+
+def test_each_environment_says_what_it_is():
+    environments = {name: SETS[name]["environment"] for name in ("kind", "staging", "production")}
+    assert environments == {"kind": "development", "staging": "staging", "production": "production"}
 
 
 def test_a_misspelt_field_would_be_found():

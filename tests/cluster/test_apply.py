@@ -42,7 +42,7 @@ class Applied:
         }
 
 
-@pytest.fixture(scope="module", params=["default", "production", "everything"])
+@pytest.fixture(scope="module", params=["kind", "production", "everything"])
 def applied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Applied]:
     """What the chart renders, applied once; every namespace enforces Pod Security `restricted`.
 
