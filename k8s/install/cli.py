@@ -76,8 +76,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit status: 0 success, 1 failure, 2 bad input, 130 interrupted."""
     options = parser().parse_args(arguments)
-    # The end that `kill` asks for is as orderly as Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The end that `kill` asks for is as orderly as Ctrl-C; and that one is heard also by what a script started in the
+    # background, where shells have it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         return _dispatch(options)
     except KeyboardInterrupt:

@@ -63,7 +63,8 @@ def test_it_makes_its_folder_and_shows_what_is_logged_there(spark, tmp_path):
             },
             {"Event": "SparkListenerApplicationEnd", "Timestamp": 1767225660000},
         ]
-        log = "".join(f"{json.dumps(event)}\n" for event in events)
+        # As compact as Spark writes it: the server looks for events by the text that a line begins with.
+        log = "".join(f"{json.dumps(event, separators=(',', ':'))}\n" for event in events)
         gateway.client().put_object(Bucket="millrace", Key="spark-events/app-1", Body=log.encode())
 
         environ = variables(main)
