@@ -212,13 +212,6 @@ def test_spark_has_the_apps(spark: Container) -> None:
     assert spark.output("readlink", "--canonicalize-existing", "/opt/spark/conf").endswith("/pyspark/conf")
 
 
-def test_spark_has_what_the_history_server_is_started_with(spark: Container) -> None:
-    result = spark.execute("/opt/spark/bin/spark-class", "org.apache.spark.deploy.history.HistoryServer", "--help")
-    assert "Usage: HistoryServer" in result.stdout + result.stderr
-    result = spark.execute("/opt/spark/bin/spark-class", "org.apache.hadoop.fs.FsShell", "-help", "mkdir")
-    assert "-mkdir" in result.stdout, result.stderr
-
-
 def test_spark_executor_says_what_is_missing(spark: Container) -> None:
     result = spark.start("executor")
     assert result.returncode == 2
