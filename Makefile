@@ -66,7 +66,7 @@ clean: $(VENV)/.synced ## Remove what the runs made (lists it and asks first; YE
 test: $(VENV)/.synced ## Run every test that needs no cluster
 	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-test-unit: $(VENV)/.synced ## Run the tests that start no broker and no API server (two minutes)
+test-unit: $(VENV)/.synced ## Run the tests that start no broker and no API server (some minutes)
 	@$(BIN)/python -m pytest -m "not embedded and not cluster and not images" $(PYTEST_ARGUMENTS)
 
 test-images: $(VENV)/.synced ## Build the images on a base of Debian's packages, start each (root, buildah, mmdebstrap)
