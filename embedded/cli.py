@@ -3,17 +3,16 @@
 # ruff: noqa: PLC0415 - what a command imports takes longer than most commands themselves, so each imports its own
 
 import argparse
-import math
 import os
 import sys
 import tempfile
 import time
 import traceback
-from datetime import date
 
 from embedded.errors import UserError
 from embedded.interrupt import Guard, Interrupted
 from embedded.settings import load_settings, make_home
+from main_job.options import RangeError, RunOptions, add_options, chosen
 
 EPILOG = """\
 environment:
@@ -38,10 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="<command>")
     run = commands.add_parser("run", help="bring everything up, run the main job, show its result, take all down")
-    run.add_argument("--from", dest="from_date", default="2013-01-01", type=_date, help="first day, in 2013")
-    run.add_argument("--days", default=31, type=_days, help="how many days (default 31)")
-    run.add_argument("--pace", default=0.0, type=_pace, help="0: as fast as possible; N: N times real time")
-    run.add_argument("--resume", action="store_true", help="go on where the last run of the same days ended")
+    add_options(run)
     commands.add_parser("up", help="bring Kafka and Airflow up and keep them running")
     commands.add_parser("down", help="stop what up started, or end what a killed run left")
     commands.add_parser("status", help="say what runs, where, with how much memory (exit status 3: nothing)")
@@ -91,11 +87,9 @@ def _dispatch(  # noqa: PLR0911 - one for each command
     settings = load_settings()
     match options.command:
         case "run":
-            from embedded.run import RunOptions, run
+            from embedded.run import run
 
-            wanted = RunOptions(options.from_date.isoformat(), options.days, options.pace, options.resume)
-            _check_range(options.from_date, options.days)
-            return run(settings, wanted, guard, began)
+            return run(settings, _chosen(options), guard, began)
         case "up" | "down" | "supervise":
             from embedded import background
 
@@ -134,34 +128,8 @@ def _dispatch(  # noqa: PLR0911 - one for each command
     return 0
 
 
-def _date(text: str) -> date:
+def _chosen(options: argparse.Namespace) -> RunOptions:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date: write it as 2013-01-31") from None
-
-
-def _days(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 365:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 365")
-    return int(text)
-
-
-def _pace(text: str) -> float:
-    try:
-        pace = float(text)
-    except ValueError:
-        pace = math.nan
-    if not 0 <= pace < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a pace: 0 for as fast as possible, N for N times real time")
-    return pace
-
-
-def _check_range(first: date, days: int) -> None:
-    last = date.fromordinal(first.toordinal() + days - 1)
-    if first.year != 2013 or last.year != 2013:
-        raise UserError(
-            f"--from {first} with --days {days} ends on {last}, but the recorded flights are those of 2013: choose "
-            "days within that year.",
-            2,
-        )
+        return chosen(options)
+    except RangeError as error:
+        raise UserError(str(error), 2) from None

@@ -1,7 +1,6 @@
 """``run``: bring everything up, run the main job, show its result, take everything down."""
 
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,27 +13,12 @@ from embedded.interrupt import Guard
 from embedded.pipeline import DAG_ID, Run, View, failed_task
 from embedded.settings import Settings
 from embedded.supervisor import Supervisor
+from main_job.options import RunOptions
 
 POLL_SECONDS = 0.5
 SILENCE_SECONDS = 90.0
 """How long Airflow's API may not answer before the run is given up."""
 LOG_LINES = 15
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What to replay."""
-
-    from_date: str
-    days: int
-    pace: float
-    resume: bool
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """As parameters of the DAG."""
-        mode = "resume" if self.resume else "restart"
-        return {"from_date": self.from_date, "days": self.days, "pace": self.pace, "mode": mode}
 
 
 def run(settings: Settings, options: RunOptions, guard: Guard, began: float) -> int:

@@ -1,13 +1,11 @@
 """The command line: ``python -m k8s.install <command>``. The Makefile's targets call it."""
 
 import argparse
-import math
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from datetime import date
 
 from k8s.install import kind
 from k8s.install.cluster import Cluster
@@ -16,11 +14,12 @@ from k8s.install.credentials import make_secrets
 from k8s.install.errors import UserError
 from k8s.install.kafka_ca import copy_kafka_ca
 from k8s.install.pages import show_pages
-from k8s.install.pipeline import Options, run_pipeline
+from k8s.install.pipeline import run_pipeline
 from k8s.install.preflight import check_cluster, check_programs
 from k8s.install.releases import ENVIRONMENTS, find_release
 from k8s.install.steps import install_steps, perform, show
 from k8s.install.uninstall import uninstall
+from main_job.options import RangeError, RunOptions, add_options, chosen
 
 AFTER_INTERRUPT = {
     "up": "`make kind-up` goes on from here, `make kind-down` removes what there is",
@@ -66,10 +65,7 @@ def parser() -> argparse.ArgumentParser:
     command = add("ui", "forward each page to this machine, and say where its password is")
     command.add_argument("--print", dest="only_print", action="store_true", help="only print the commands")
     command = add("run", "run the main job in the cluster and show its tasks")
-    command.add_argument("--from", dest="from_date", default="2013-01-01", type=_date, help="first day, in 2013")
-    command.add_argument("--days", default=31, type=_days, help="how many days (default 31)")
-    command.add_argument("--pace", default=0.0, type=_pace, help="0: as fast as possible; N: N times real time")
-    command.add_argument("--resume", action="store_true", help="go on where the last run of the same days ended")
+    add_options(command)
     return top
 
 
@@ -125,9 +121,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             _reach(cluster)
             show_pages(cluster, forward=not options.only_print)
         case "run":
-            _check_range(options.from_date, options.days)
+            wanted = _chosen(options)
             _reach(cluster)
-            wanted = Options(options.from_date.isoformat(), options.days, options.pace, options.resume)
             return run_pipeline(cluster, wanted)
     return 0
 
@@ -151,35 +146,8 @@ def _reach(cluster: Cluster) -> None:
     say(check_cluster(cluster))
 
 
-def _date(text: str) -> date:
+def _chosen(options: argparse.Namespace) -> RunOptions:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date: write it as 2013-01-31") from None
-
-
-def _days(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 365:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days from 1 to 365")
-    return int(text)
-
-
-def _pace(text: str) -> float:
-    try:
-        pace = float(text)
-    except ValueError:
-        pace = math.nan
-    if not 0 <= pace < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a pace: 0 for as fast as possible, N for N times real time")
-    return pace
-
-
-def _check_range(first: date, days: int) -> None:
-    last = date.fromordinal(first.toordinal() + days - 1)
-    if first.year != 2013 or last.year != 2013:
-        raise UserError(
-            f"--from {first} with --days {days} ends on {last}, but the recorded flights are those of 2013: "
-            "choose days "
-            "within that year.",
-            2,
-        )
+        return chosen(options)
+    except RangeError as error:
+        raise UserError(str(error), 2) from None

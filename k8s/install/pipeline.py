@@ -4,7 +4,6 @@ import base64
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from k8s.install.cluster import Cluster
 from k8s.install.console import duration, say
 from k8s.install.errors import UserError
 from k8s.install.pages import Forward
+from main_job.options import RunOptions
 
 DAG_ID = "streaming_pipeline"
 POLL_SECONDS = 2.0
@@ -25,23 +25,7 @@ WORDS = {"deferred": "watching", "up_for_retry": "waits to retry", "upstream_fai
 VERIFY, REPORT = "verify_outputs", "generate_report"
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to replay."""
-
-    from_date: str
-    days: int
-    pace: float
-    resume: bool
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """As parameters of the DAG."""
-        mode = "resume" if self.resume else "restart"
-        return {"from_date": self.from_date, "days": self.days, "pace": self.pace, "mode": mode}
-
-
-def run_pipeline(cluster: Cluster, options: Options, *, poll_seconds: float = POLL_SECONDS) -> int:
+def run_pipeline(cluster: Cluster, options: RunOptions, *, poll_seconds: float = POLL_SECONDS) -> int:
     """Run the job; return 0 only if its run succeeded, which includes that every window was verified.
 
     Raises:
