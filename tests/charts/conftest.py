@@ -4,15 +4,10 @@ from typing import Any
 
 import pytest
 
-from embedded import jars
-from embedded.java import find_java
-from embedded.settings import load_settings
-from tests.charts.schemas import strimzi_definitions
+from tests.definitions import kafka_definitions
 
 
 @pytest.fixture(scope="session")
-def definitions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def definitions() -> dict[str, dict[str, Any]]:
     """CustomResourceDefinitions by kind."""
-    java = find_java({"PATH": ""})  # the generator needs 21 or later; the Java that came as a wheel is 25
-    directory = jars.fetch(java, load_settings().jars, names=["strimzi"])["strimzi"]
-    return strimzi_definitions(java, directory, tmp_path_factory.mktemp("definitions"))
+    return kafka_definitions()

@@ -1,8 +1,6 @@
 """Whatever the chart renders: what Kubernetes takes, what Pod Security lets run, nothing secret, nothing twice."""
 
 import copy
-import os
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,6 +10,7 @@ from tests.charts.kubernetes_api import kubernetes_problems, releases
 from tests.charts.pod_security import containers, violations
 from tests.charts.render import CHART, EVERYTHING, RELEASE_NAMESPACE, by_name, render_chart, render_text, workloads
 from tests.charts.schemas import problems
+from tests.definitions import known_definitions
 
 SETS = {
     "default": {},
@@ -39,16 +38,9 @@ SETS = {
 each_set = pytest.mark.parametrize("values", SETS.values(), ids=SETS.keys())
 
 
-def definitions_of_others():
-    """Definitions by kind in the folder of schemas, if there is one: those of operators that Maven does not have."""
-    folder = os.environ.get("MILLRACE_SCHEMAS")
-    found = [yaml.safe_load(file.read_text()) for file in Path(folder, "crds").glob("*.yaml")] if folder else []
-    return {each["spec"]["names"]["kind"]: each for each in found}
-
-
 @each_set
 def test_every_object_is_what_kubernetes_and_the_operators_take(values, definitions):
-    known, unknown = {**definitions_of_others(), **definitions}, set()
+    known, unknown = {**known_definitions(), **definitions}, set()
     for each in render_chart(values):
         name = f"{each['kind']}/{each['metadata']['name']}"
         if each["kind"] in known:

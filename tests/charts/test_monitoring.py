@@ -1,17 +1,15 @@
 """Monitoring's part of the chart: monitors, rules and dashboards, against the Prometheus operator's own definitions."""
 
 import copy
-import os
-from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.charts.render import EVERYTHING, RenderError, by_name, render_chart
 from tests.charts.schemas import problems
+from tests.definitions import operators_definitions
 
 ALL = yaml.safe_load(EVERYTHING.read_text())
-KINDS = {"PodMonitor": "podmonitors", "PrometheusRule": "prometheusrules"}
 LEAST = {
     "kafka": {"metrics": {"enabled": False}, "exporter": {"enabled": False}},
     "monitoring": {
@@ -35,10 +33,7 @@ LEAST = {
 @pytest.fixture(scope="module")
 def operator_definitions():
     """The definitions of the Prometheus operator, by kind."""
-    folder = os.environ.get("MILLRACE_SCHEMAS")
-    if not folder:
-        pytest.skip("needs the Prometheus operator's definitions: set MILLRACE_SCHEMAS to a folder with crds/ in it")
-    return {kind: yaml.safe_load(Path(folder, "crds", f"crd-{name}.yaml").read_text()) for kind, name in KINDS.items()}
+    return operators_definitions()
 
 
 def ours(values=None):

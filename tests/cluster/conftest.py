@@ -23,10 +23,10 @@ from embedded.paths import REPOSITORY
 from millrace.targets import get_target, kubernetes
 from millrace.targets.base import Target
 from millrace.triggers import base
-from tests.cluster.definitions import kafka_definitions, operators_definitions
 from tests.cluster.plane import ControlPlane, control_plane, namespace
 from tests.cluster.pods import Kubelet, node
 from tests.cluster.spark import NAME, Driver, Operator
+from tests.definitions import kafka_definitions, operators_definitions
 
 FOLDER = Path(__file__).parent
 OWNER = "dag/run"
@@ -65,7 +65,7 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
 
 def define(plane: ControlPlane) -> None:
     """Make every kind known that operators bring."""
-    plane.kubectl("create", "-f", "-", given=operators_definitions() + kafka_definitions())
+    plane.kubectl("create", "-f", "-", given=[*operators_definitions().values(), *kafka_definitions().values()])
     # kubectl gives up on a definition that has no conditions at all yet.
     established = ("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
     eventually(lambda: plane.kubectl(*established, check=False).returncode == 0)

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from embedded.ports import free_port
-from tests.cluster.certificates import Authority, signing_key
+from tests.certificates import Authority, signing_key
 from tests.cluster.programs import program
 
 START_SECONDS = 120

@@ -1,8 +1,5 @@
 """A broker as the chart configures it: TLS with SCRAM-SHA-512, ACLs, nobody may do anything that no rule allows."""
 
-import datetime
-import ipaddress
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka.admin import (
@@ -16,13 +13,10 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from embedded.broker import Broker, BrokerSettings
 from embedded.ports import LOOPBACK, free_port
+from tests.certificates import Authority
 
 PATTERNS = {"literal": ResourcePatternType.LITERAL, "prefix": ResourcePatternType.PREFIXED}
 
@@ -34,7 +28,12 @@ class SecuredBroker(Broker):
         super().__init__(settings)
         self.secured_port = free_port()
         settings.directory.mkdir(parents=True, exist_ok=True)
-        self.authority, self._key_store = certificates(settings.directory)
+        signer = Authority(settings.directory / "certificates")
+        certificate, key = signer.sign("broker", "broker", server=True)
+        self.authority = signer.path
+        # Kafka reads both from one file.
+        self._key_store = signer.folder / "broker.pem"
+        self._key_store.write_bytes(key.read_bytes() + certificate.read_bytes())
 
     @property
     def secured_servers(self) -> str:
@@ -89,27 +88,3 @@ def acl_bindings(user: str, rule: dict[str, Any]) -> list[AclBinding]:
 def snake(name: str) -> str:
     """`DescribeConfigs` as `DESCRIBE_CONFIGS`."""
     return "".join(f"_{letter}" if letter.isupper() and at else letter for at, letter in enumerate(name)).upper()
-
-
-def certificates(directory: Path) -> tuple[Path, Path]:
-    """A certificate authority, and a key store with the broker's key and certificate; both as PEM files."""
-    now = datetime.datetime.now(datetime.UTC)
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-
-    def builder(subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        made = x509.CertificateBuilder().subject_name(subject).issuer_name(authority_name).public_key(public_key)
-        made = made.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(hours=1))
-        return made.not_valid_after(now + datetime.timedelta(days=1))
-
-    authority = builder(authority_name, authority_key.public_key())
-    authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    broker = builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")]), key.public_key())
-    address = x509.IPAddress(ipaddress.ip_address(LOOPBACK))
-    broker = broker.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    pem = serialization.Encoding.PEM
-    authority_file, key_store = directory / "ca.crt", directory / "broker.pem"
-    authority_file.write_bytes(authority.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    key_store.write_bytes(private + broker.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    return authority_file, key_store

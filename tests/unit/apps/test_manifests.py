@@ -1,6 +1,5 @@
 """Every app's application.yaml, as an API server with the Spark operator's definition takes it."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import yaml
 from embedded.paths import REPOSITORY
 from embedded.versions import versions
 from tests.charts.schemas import problems
+from tests.definitions import operators_definitions
 
 MANIFESTS = sorted((REPOSITORY / "spark-apps").glob("*/application.yaml"))
 RESTRICTED = {
@@ -27,10 +27,7 @@ def load(path: Path) -> dict:
 
 @each_manifest
 def test_it_is_what_the_operator_takes(path):
-    schemas = os.environ.get("MILLRACE_SCHEMAS")
-    if not schemas:
-        pytest.skip("needs the operator's definition: set MILLRACE_SCHEMAS to a folder with crds/ of the operators")
-    definition = load(Path(schemas) / "crds" / "sparkapplications.sparkoperator.k8s.io.yaml")
+    definition = operators_definitions()["SparkApplication"]
     assert problems(load(path), definition) == []
     wrong = load(path)
     wrong["spec"]["driver"]["memroy"] = "1g"

@@ -1,4 +1,4 @@
-"""Keys and certificates of a control plane, made for one run of the tests."""
+"""Keys and certificates of servers and clients, made for one run of the tests."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
