@@ -67,7 +67,7 @@ test: $(VENV)/.synced ## Run every test that needs no cluster
 	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 test-unit: $(VENV)/.synced ## Run the tests that start no broker and no API server (some minutes)
-	@$(BIN)/python -m pytest -m "not embedded and not cluster and not images" $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest -m "not embedded and not control_plane and not images and not cluster" $(PYTEST_ARGUMENTS)
 
 test-images: $(VENV)/.synced ## Build the images on a base of Debian's packages, start each (root, buildah, mmdebstrap)
 	@$(BIN)/python -m pytest -m images tests/images $(PYTEST_ARGUMENTS)

@@ -29,6 +29,8 @@ class GoTool:
     """Path of the main package below the module; empty if it is the module itself."""
     tags: str = ""
     """Build tags."""
+    pinned_as: str = ""
+    """The name under which versions.yaml has its version; empty if it is the tool's own."""
 
     @property
     def path(self) -> str:
@@ -40,6 +42,22 @@ class GoTool:
 PROMETHEUS_TAGS = "remove_all_sd"
 
 GO_TOOLS = {
+    **{
+        name: GoTool("github.com/containerd/containerd/v2", f"cmd/{name}", "no_btrfs no_zfs no_devmapper", "containerd")
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
+    **{
+        name: GoTool("github.com/containernetworking/plugins", f"plugins/{kind}/{name}", pinned_as="cni-plugins")
+        for kind, name in (("ipam", "host-local"), ("main", "loopback"), ("main", "ptp"))
+    },
+    **{
+        name: GoTool("github.com/prometheus-operator/prometheus-operator", f"cmd/{package}", "", "prometheus-operator")
+        for name, package in (
+            ("prometheus-operator", "operator"),
+            ("prometheus-config-reloader", "prometheus-config-reloader"),
+        )
+    },
+    "alertmanager": GoTool("github.com/prometheus/alertmanager", "cmd/alertmanager", pinned_as="amtool"),
     "amtool": GoTool("github.com/prometheus/alertmanager", "cmd/amtool"),
     "helm": GoTool("helm.sh/helm/v3", "cmd/helm"),
     "helm-docs": GoTool("github.com/norwoodj/helm-docs", "cmd/helm-docs"),
@@ -53,7 +71,7 @@ GO_TOOLS = {
 @cache
 def go_tool(name: str) -> Path:
     """Return the pinned tool, built if it isn't there yet. Skips the test where there is no Go to build it."""
-    version = versions()["tools"][name]
+    version = versions()["tools"][GO_TOOLS[name].pinned_as or name]
     built = load_settings().home / "tools" / f"{name}-{version}"
     if not built.exists():
         _build(name, GO_TOOLS[name], f"v{version}", built)

@@ -12,11 +12,11 @@ from millrace.operators.stream import StartJobOperator
 from millrace.targets.base import JobSpec, JobState, Target
 from millrace.triggers.stream import CaughtUpTrigger
 from tests.charts.render import by_name, render_chart
-from tests.cluster.conftest import OWNER, context, eventually
-from tests.cluster.plane import ControlPlane
-from tests.cluster.pods import Kubelet
-from tests.cluster.spark import Driver
-from tests.cluster.waiting import waiting
+from tests.control_plane.conftest import OWNER, context, eventually
+from tests.control_plane.pods import Kubelet
+from tests.control_plane.spark import Driver
+from tests.control_plane.waiting import waiting
+from tests.kubernetes.plane import ControlPlane
 
 NAME = "replay"
 JOB = JobSpec(

@@ -10,13 +10,13 @@ import psutil
 import pytest
 
 from embedded.paths import REPOSITORY
-from tests.cluster.conftest import eventually
-from tests.cluster.programs import program
+from tests.control_plane.conftest import eventually
+from tests.kubernetes.programs import program
 
 CODE = """
 import sys
 from pathlib import Path
-from tests.cluster.plane import control_plane
+from tests.kubernetes.plane import control_plane
 with control_plane(Path(sys.argv[1])):
     print("up", flush=True)
     sys.stdin.read()

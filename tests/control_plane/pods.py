@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.cluster.plane import ControlPlane
+from tests.kubernetes.plane import ControlPlane
 
 NODE = "node-of-the-tests"
 

@@ -13,9 +13,9 @@ from millrace.errors import MillraceError, OwnedByAnotherError
 from millrace.operators.stream import StopPipelineOperator
 from millrace.targets import kubernetes
 from millrace.targets.base import Target
-from tests.cluster.conftest import OWNER, context, eventually
-from tests.cluster.pods import Kubelet
-from tests.cluster.spark import NAME, Operator
+from tests.control_plane.conftest import OWNER, context, eventually
+from tests.control_plane.pods import Kubelet
+from tests.control_plane.spark import NAME, Operator
 
 PATIENT = 60.0
 

@@ -15,11 +15,11 @@ from millrace.operators.stream import StartApplicationOperator
 from millrace.targets import get_target, kubernetes
 from millrace.targets.base import ApplicationState, Target
 from millrace.triggers.stream import ApplicationReadyTrigger
-from tests.cluster.conftest import OWNER, context, count_looks, eventually
-from tests.cluster.plane import ControlPlane
-from tests.cluster.pods import Kubelet
-from tests.cluster.spark import NAME, Driver, Operator
-from tests.cluster.waiting import made_again, waiting
+from tests.control_plane.conftest import OWNER, context, count_looks, eventually
+from tests.control_plane.pods import Kubelet
+from tests.control_plane.spark import NAME, Driver, Operator
+from tests.control_plane.waiting import made_again, waiting
+from tests.kubernetes.plane import ControlPlane
 
 
 def ready(**changes: Any) -> ApplicationReadyTrigger:

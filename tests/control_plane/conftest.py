@@ -23,10 +23,10 @@ from embedded.paths import REPOSITORY
 from millrace.targets import get_target, kubernetes
 from millrace.targets.base import Target
 from millrace.triggers import base
-from tests.cluster.plane import ControlPlane, control_plane, namespace
-from tests.cluster.pods import Kubelet, node
-from tests.cluster.spark import NAME, Driver, Operator
+from tests.control_plane.pods import Kubelet, node
+from tests.control_plane.spark import NAME, Driver, Operator
 from tests.definitions import kafka_definitions, operators_definitions
+from tests.kubernetes.plane import ControlPlane, control_plane, namespace
 
 FOLDER = Path(__file__).parent
 OWNER = "dag/run"
@@ -50,7 +50,7 @@ LAUNCHER_RULES = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if FOLDER in item.path.parents:
-            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.control_plane)
             item.add_marker(pytest.mark.timeout(FIRST_BUILD_SECONDS))
 
 

@@ -1,7 +1,7 @@
 """A real control plane on free loopback ports: etcd, kube-apiserver, and the controllers that the tests need.
 
 There is no kubelet and no scheduler: nothing runs in a pod. A test that needs a pod to run says itself what a kubelet
-would (tests/cluster/pods.py).
+would (tests/control_plane/pods.py).
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import yaml
 
 from embedded.ports import free_port
 from tests.certificates import Authority, signing_key
-from tests.cluster.programs import program
+from tests.kubernetes.programs import program
 
 START_SECONDS = 120
 PARENT_DEATH_SIGNAL = 1

@@ -12,9 +12,9 @@ from millrace.targets import cluster, get_target
 from millrace.targets.base import JobSpec, Target
 from millrace.targets.cluster import Cluster
 from millrace.targets.refusals import Kind
-from tests.cluster.conftest import OWNER
-from tests.cluster.plane import ControlPlane
-from tests.cluster.spark import NAME
+from tests.control_plane.conftest import OWNER
+from tests.control_plane.spark import NAME
+from tests.kubernetes.plane import ControlPlane
 
 JOB = JobSpec("replay", "ingest")
 

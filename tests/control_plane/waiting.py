@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from millrace.triggers.base import PollingTrigger
-from tests.cluster.conftest import eventually
+from tests.control_plane.conftest import eventually
 
 
 class Waiting:

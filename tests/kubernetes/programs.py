@@ -1,4 +1,4 @@
-"""The programs of a control plane: those of KUBEBUILDER_ASSETS, else built once from their Go modules."""
+"""The programs of Kubernetes: a control plane from KUBEBUILDER_ASSETS, else all of them built once from Go modules."""
 
 import hashlib
 import os
@@ -12,14 +12,15 @@ from embedded.settings import load_settings
 from embedded.versions import versions
 from tests.go_tools import go_program
 
-SOURCE = Path(__file__).parent / "control_plane" / "main.go"
-NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+SOURCE = Path(__file__).parent / "main.go"
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+NAMES = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns")
 ASSETS = "KUBEBUILDER_ASSETS"
 
 
 def program(name: str) -> Path:
     """Return one of NAMES. Skips the test where it is neither there nor can be built, and says why."""
-    if assets := os.environ.get(ASSETS):
+    if name in CONTROL_PLANE and (assets := os.environ.get(ASSETS)):
         for folder in (assets, *(os.environ["PATH"].split(os.pathsep) if name == "kubectl" else ())):
             if os.access(Path(folder) / name, os.X_OK):
                 return Path(folder) / name
@@ -30,16 +31,21 @@ def program(name: str) -> Path:
 @cache
 def built() -> Path:
     """Return the folder of the programs, built if it isn't there yet: 4 minutes on 2 idle cores, 130 MB."""
-    kubernetes, etcd = versions()["kubernetes"]["tested_release"], versions()["tools"]["etcd"]
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:8]
-    folder = load_settings().home / "tools" / f"kubernetes-{kubernetes}-etcd-{etcd}-{digest}"
+    kubernetes, tools = versions()["kubernetes"]["tested_release"], versions()["tools"]
+    modules = {
+        "k8s.io/kubernetes": kubernetes,
+        "go.etcd.io/etcd/server/v3": tools["etcd"],
+        "github.com/coredns/coredns": tools["coredns"],
+    }
+    digest = hashlib.sha256(SOURCE.read_bytes() + repr(sorted(modules.items())).encode()).hexdigest()[:8]
+    folder = load_settings().home / "tools" / f"kubernetes-{kubernetes}-{digest}"
     if not folder.exists():
         place = folder.with_name(f"incomplete-{folder.name}-{os.getpid()}")
         place.mkdir(parents=True)
         try:
             go_program(
                 SOURCE,
-                {"k8s.io/kubernetes": kubernetes, "go.etcd.io/etcd/server/v3": etcd},
+                modules,
                 place / "program",
                 {
                     "k8s.io/component-base/version.gitVersion": f"v{kubernetes}",

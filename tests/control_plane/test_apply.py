@@ -12,8 +12,8 @@ import yaml
 from embedded.paths import REPOSITORY
 from tests.charts.render import RELEASE_NAMESPACE, by_name, render_text
 from tests.charts.test_everything import SETS
-from tests.cluster.conftest import LAUNCHER_RULES, define
-from tests.cluster.plane import ControlPlane, control_plane, namespace
+from tests.control_plane.conftest import LAUNCHER_RULES, define
+from tests.kubernetes.plane import ControlPlane, control_plane, namespace
 
 APPLY = ("apply", "--server-side", "--field-manager=millrace", "--filename=-")
 

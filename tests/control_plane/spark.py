@@ -11,7 +11,7 @@ from typing import Any
 from embedded.ports import free_port
 from streamkit import http_endpoint
 from streamkit.telemetry import Telemetry
-from tests.cluster.plane import ControlPlane
+from tests.kubernetes.plane import ControlPlane
 
 NAME = "event-windows"
 BATCH = {
