@@ -89,7 +89,10 @@ class Bucket:
             aws_secret_access_key=self._keys["secret-key"],
             # No proxy: the address is a port of this machine. One try: the line makes another way for the next.
             config=Config(
-                proxies={}, connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 1},
+                proxies={},
+                connect_timeout=5,
+                read_timeout=20,
+                retries={"total_max_attempts": 1},
                 s3={"addressing_style": "path"},
             ),
         )

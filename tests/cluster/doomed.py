@@ -30,7 +30,10 @@ def application() -> dict[str, Any]:
     manifest = REPOSITORY / "spark-apps" / "event-windows" / "application.yaml"
     document = yaml.safe_load(manifest.read_text())
     document["metadata"] |= {"name": NAME, "namespace": "streams"}
-    for labels in (document["metadata"]["labels"], *(document["spec"][role]["labels"] for role in ("driver", "executor"))):
+    for labels in (
+        document["metadata"]["labels"],
+        *(document["spec"][role]["labels"] for role in ("driver", "executor")),
+    ):
         labels["app.kubernetes.io/name"] = NAME
     changes = {
         "application": NAME,
@@ -47,7 +50,9 @@ def kill_a_stream(platform: Platform) -> Killed:
     platform.cluster.kubectl("delete", "sparkapplication", NAME, "--namespace=streams", "--ignore-not-found")
     platform.cluster.kubectl("create", "--filename=-", given=application())
     up = f'up{{job="spark-driver", application="{NAME}"}} == 1'
-    eventually(lambda: platform.prometheus.query(up), f"Prometheus to read the metrics of {NAME}", START_SECONDS, every=2)
+    eventually(
+        lambda: platform.prometheus.query(up), f"Prometheus to read the metrics of {NAME}", START_SECONDS, every=2
+    )
     driver = one(platform, "streams", ("spark-role=driver", f"app.kubernetes.io/name={NAME}"))
     delete_pod(platform, "streams", driver, grace=1)
     return Killed(time.time())

@@ -160,9 +160,7 @@ def stream_goes_on(platform: Platform) -> None:
 
 def scale_object_store(platform: Platform, replicas: int) -> None:
     """Set how many pods the object store has."""
-    platform.cluster.kubectl(
-        "scale", "statefulset/object-store", f"--replicas={replicas}", "--namespace", "millrace"
-    )
+    platform.cluster.kubectl("scale", "statefulset/object-store", f"--replicas={replicas}", "--namespace", "millrace")
 
 
 def one(platform: Platform, namespace: str, selector: tuple[str, ...]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What an installation consists of, before and after something is done to it."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,8 +172,6 @@ def state(platform: Platform) -> State:
 
 def look_at_topic(cluster: Cluster, topic: str) -> Topic:
     """Return a topic, read as Airflow's user of Kafka in a pod of Airflow's."""
-    import json
-
     place = ("exec", "deployment/airflow-triggerer", "--container=triggerer", "--")
     done = cluster.kubectl(*place, "python", "-c", LOOK, topic, namespace="airflow")
     return Topic(**json.loads(done.stdout.strip().splitlines()[-1]))

@@ -44,15 +44,14 @@ class Cluster(Protocol):
     def installer(self, *arguments: str) -> CompletedProcess[str]:
         """Run the installer in this cluster: a command and its options, without --context; does not raise.
 
-        A cluster of stand-ins adds their charts and values itself, before what is given here: the values that come later
-        win.
+        A cluster of stand-ins adds their charts and values itself, before what is given here: later values win.
         """
         ...
 
     def forward(self, namespace: str, target: str, port: int) -> AbstractContextManager[str]:
-        """Make a port of a pod or service reachable as `http://127.0.0.1:<port>`. Raises RuntimeError if nothing is there.
+        """Make a port of a pod or service reachable as `http://127.0.0.1:<port>`.
 
-        The way ends with the pod that it led to.
+        Raises RuntimeError or UserError if nothing is there to lead to. The way ends with the pod that it led to.
         """
         ...
 

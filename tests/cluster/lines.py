@@ -11,6 +11,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from k8s.install.airflow_api import AirflowUnreachableError
+from k8s.install.errors import UserError
 from tests.cluster.interface import Cluster
 
 T = TypeVar("T")
@@ -52,19 +53,28 @@ class Line:
             NoWayError: nobody did within `patience` seconds; with 0 it is asked once.
         """
         deadline = time.monotonic() + patience
-        with self._lock:
-            while True:
+        while True:
+            with self._lock:
                 try:
-                    if self._url is None:
-                        self._url = self._open.enter_context(self._cluster.forward(*self._place))
-                    return question(self._url)
-                except (*BROKEN, ClientError) as error:
-                    if isinstance(error, ClientError) and not _asks_for_patience(error):
+                    return question(self._way())
+                except ClientError as error:
+                    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) < 500:
                         raise
-                    self.close()
-                    if time.monotonic() >= deadline:
-                        raise NoWayError(f"{'/'.join(map(str, self._place))} does not answer: {error}") from error
-                time.sleep(0.5)
+                    trouble = str(error)
+                except BROKEN as error:
+                    trouble = str(error)
+                self.close()
+            if time.monotonic() >= deadline:
+                raise NoWayError(f"{' '.join(map(str, self._place))} does not answer: {trouble}")
+            time.sleep(0.5)
+
+    def _way(self) -> str:
+        if self._url is None:
+            try:
+                self._url = self._open.enter_context(self._cluster.forward(*self._place))
+            except UserError as error:
+                raise RuntimeError(str(error)) from error
+        return self._url
 
     def close(self) -> None:
         """Take the way down; the next question makes another."""
@@ -72,7 +82,3 @@ class Line:
             self._url = None
             with contextlib.suppress(*BROKEN):
                 self._open.close()
-
-
-def _asks_for_patience(error: ClientError) -> bool:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500

@@ -1,16 +1,13 @@
 """What the tests of this folder share: fixtures for the session, the order of the tests, the table of times at the end.
 
-`conftest.py` takes everything that is named in `__all__`.
+`conftest.py` takes everything that is named in `__all__`, and calls `put_in_order`.
 """
 
-import contextlib
 import inspect
-import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +30,6 @@ __all__ = [
     "killed_stream",
     "platform",
     "probes",
-    "pytest_collection_modifyitems",
     "pytest_terminal_summary",
     "uninstalled",
     "upgraded",
@@ -56,7 +52,7 @@ STAGES = ("healthy_run", "probes", "finished_run", "faulted_run", "killed_stream
 """Fixtures by the time that is best for them."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def put_in_order(items: list[pytest.Item]) -> None:
     """Put the tests of this folder into the order in which they wait least; what is uninstalled is so at the very end.
 
     Each test arranges by its fixtures what it needs, and so holds in any order but for the last.
@@ -79,7 +75,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         for line in TIMES.lines():
             terminalreporter.write_line(line)
         path = TIMES.write(KINDS[-1])
-        terminalreporter.write_line(f"kept in {path}; python -m benchmarks.cluster puts them into benchmarks/RESULTS.md")
+        terminalreporter.write_line(
+            f"kept in {path}; python -m benchmarks.cluster puts them into benchmarks/RESULTS.md"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +102,8 @@ class Healthy:
 @pytest.fixture(scope="session")
 def healthy_run(platform: Platform) -> Iterator[Healthy]:
     """A run that has been triggered; `finished_run` waits for its end."""
+    # What the dashboards and alerts show of consumer groups: Millrace's own commit nothing.
+    installation.look_at_topic(platform.cluster, installation.TOPIC)
     expressions = {expression for panel in panels_in(platform.cluster) for expression in panel.expressions}
     for rule in platform.prometheus.rules().values():
         expressions.update(platform.prometheus.selectors(rule["query"]))

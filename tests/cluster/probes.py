@@ -97,12 +97,12 @@ def start_probes(cluster: Cluster) -> None:
     stop_probes(cluster)
     cluster.kubectl("create", "--filename=-", given=[probe.manifest() for probe in PROBES])
     for probe in PROBES:
-        cluster.kubectl(
-            "wait", "pod", probe.name, "--for=condition=Ready", "--timeout=120s", namespace=probe.namespace
-        )
+        cluster.kubectl("wait", "pod", probe.name, "--for=condition=Ready", "--timeout=120s", namespace=probe.namespace)
 
 
 def stop_probes(cluster: Cluster) -> None:
     """End all."""
     for namespace in sorted({probe.namespace for probe in PROBES}):
-        cluster.kubectl("delete", "pod", "--selector=millrace.test/probe=true", "--ignore-not-found", namespace=namespace)
+        cluster.kubectl(
+            "delete", "pod", "--selector=millrace.test/probe=true", "--ignore-not-found", namespace=namespace
+        )

@@ -25,26 +25,20 @@ RARE = (
     Rare("dag_state:airflow_ti_finish:increase1h", "state", "failed", FAILED),
     Rare("airflow_dagrun_duration_seconds_count", "state", "failed", FAILED),
     Rare("airflow_deadline_alerts_deadline_missed_total", why="no run lasts until its deadline here"),
-    Rare("airflow_task_instances_without_heartbeats_killed_total", why="no task loses its heart-beat here"),
+    Rare("airflow_task_instances_without_heartbeats_killed_total", why="no task loses its heartbeat here"),
     Rare("airflow_dagrun_schedule_delay_seconds_sum", why="the DAG has no schedule"),
     Rare("airflow_dagrun_schedule_delay_seconds_count", why="the DAG has no schedule"),
     Rare("spark_application_failure_count", why="no application fails in a run that goes well"),
     Rare("spark_application_failed_submission_count", why="no application fails in a run that goes well"),
     Rare("spark_executor_failure_count", why="no executor fails in a run that goes well"),
     Rare("ALERTS", "severity", "critical", "nothing critical fires in a run that goes well"),
-    Rare("kafka_consumergroup_lag", why="nobody of Millrace's commits offsets to a group"),
-    Rare("kafka_consumergroup_members", why="nobody of Millrace's commits offsets to a group"),
-)
-UPSTREAM = (
-    Rare("kube_pod_status_phase", why="there is no kube-state-metrics among the stand-ins"),
 )
 
 
 def reason(platform: Platform, expression: str) -> str | None:
     """Return why an expression may return nothing; None if it must return something."""
-    known = RARE if platform.cluster.has_upstream else RARE + UPSTREAM
     for node in selectors(platform.prometheus.ask("parse_query", query=expression)):
-        for each in known:
+        for each in RARE:
             if each.is_read_by(node):
                 return f"{each.metric}: {each.why}"
     return None

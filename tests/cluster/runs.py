@@ -142,7 +142,9 @@ class Run:
 
     def describe(self) -> str:
         """Say how the run stands."""
-        tasks = ", ".join(f"{name} {task.get('state')} (try {task.get('try_number')})" for name, task in self.tasks.items())
+        tasks = ", ".join(
+            f"{name} {task.get('state')} (try {task.get('try_number')})" for name, task in self.tasks.items()
+        )
         trouble = f"; following it failed: {self.failure!r}" if self.failure else ""
         return f"The run is {self.state}: {tasks}{trouble}."
 

@@ -5,8 +5,6 @@ import pytest
 from tests.cluster.faults import SIGNS
 from tests.cluster.plugin import FAULTED
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
-
 
 @pytest.mark.parametrize("fault", SIGNS)
 def test_it_goes_on_after_a_fault(fault, faulted_run):

@@ -5,25 +5,23 @@ import subprocess
 
 import pytest
 
-from tests.cluster import installation
-from tests.cluster.installation import MEMORY, RECORDS, RETENTION, installed_objects, lasting_pods
+from k8s.install.releases import releases
+from tests.cluster.installation import HELM, MEMORY, RECORDS, RETENTION, installed_objects, lasting_pods
 from tests.cluster.platform import NAMESPACES
 from tests.cluster.runs import DAG_ID
-
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-
-RELEASES = {"monitoring", "strimzi", "spark-operator", "millrace", "airflow"}
 
 
 def helm(cluster, *arguments):
     command = ["helm", "--kube-context", cluster.context, *arguments]
-    return subprocess.run(command, env=cluster.environment, capture_output=True, text=True, check=True, timeout=120).stdout
+    return subprocess.run(
+        command, env=cluster.environment, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
 
 
 def test_every_release_is_deployed(cluster, platform):
     found = json.loads(helm(cluster, "list", "--all-namespaces", "--output=json"))
     ours = {each["name"]: each["status"] for each in found if each["namespace"] in NAMESPACES}
-    assert ours == dict.fromkeys(RELEASES, "deployed")
+    assert ours == {release.name: "deployed" for release in releases()}
 
 
 @pytest.mark.parametrize("namespace", [name for name in NAMESPACES if name != "streams"])
@@ -70,11 +68,30 @@ def test_an_upgrade_loses_no_row_of_the_database(platform, upgraded, finished_ru
     assert platform.airflow.ask(lambda airflow: airflow.state(DAG_ID, run)) == finished_run.run.state
 
 
-def test_uninstalling_leaves_nothing(cluster, uninstalled):
+CLUSTER_WIDE = (
+    *("clusterroles", "clusterrolebindings", "priorityclasses"),
+    *("validatingwebhookconfigurations", "mutatingwebhookconfigurations"),
+)
+
+
+def test_the_uninstaller_succeeds(uninstalled):
     assert uninstalled.returncode == 0, uninstalled.stdout + uninstalled.stderr
-    namespaces = {each["metadata"]["name"] for each in cluster.get("namespaces")["items"]}
-    assert not namespaces & set(NAMESPACES)
-    assert not [key for key in installation.cluster_wide(cluster) if key]
-    claims = [volume["spec"].get("claimRef", {}) for volume in cluster.get("persistentvolumes")["items"]
-              if volume["status"]["phase"] == "Bound"]
-    assert not [claim for claim in claims if claim.get("namespace") in NAMESPACES]
+
+
+def test_uninstalling_leaves_no_namespace(cluster, uninstalled):
+    assert not {each["metadata"]["name"] for each in cluster.get("namespaces")["items"]}.intersection(NAMESPACES)
+
+
+def test_uninstalling_leaves_nothing_that_belongs_to_no_namespace(cluster, uninstalled):
+    left = cluster.get(",".join(CLUSTER_WIDE))["items"]
+    assert not [each["metadata"]["name"] for each in left if HELM in each["metadata"].get("annotations", {})]
+
+
+def test_uninstalling_leaves_no_claim_on_a_volume(cluster, uninstalled):
+    bound = [each for each in cluster.get("persistentvolumes")["items"] if each["status"]["phase"] == "Bound"]
+    assert not [each["metadata"]["name"] for each in bound if each["spec"]["claimRef"]["namespace"] in NAMESPACES]
+
+
+def test_uninstalling_leaves_no_definition_that_millrace_uses(cluster, uninstalled):
+    wanted = {name for release in releases() for name in release.brings.definitions}
+    assert not {each["metadata"]["name"] for each in cluster.get("customresourcedefinitions")["items"]} & wanted

@@ -1,15 +1,24 @@
 """Who reaches what, who is let in, and as whom programs run; from inside of the cluster."""
 
-import json
-import os
+from functools import partial
 
 import pytest
 
 from tests.cluster.platform import NAMESPACES
-from tests.cluster.probes import BROKER, DATABASE, DRIVER, FEED, MIGRATION, OTHER_OF_AIRFLOW, OUTSIDER, STORE, UNLABELLED
+from tests.cluster.probes import (
+    BROKER,
+    DATABASE,
+    DRIVER,
+    FEED,
+    MIGRATION,
+    OTHER_OF_AIRFLOW,
+    OUTSIDER,
+    STORE,
+    UNLABELLED,
+)
 from tests.cluster.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800), pytest.mark.usefixtures("healthy_run")]
+pytestmark = pytest.mark.usefixtures("healthy_run")
 
 PLACES = (BROKER, DATABASE, STORE)
 LET_IN = [(FEED, BROKER), (DRIVER, BROKER), (DRIVER, STORE), (MIGRATION, DATABASE)]
@@ -40,8 +49,8 @@ from confluent_kafka import Consumer, TopicPartition
 from ingest.kafka import security_config
 
 consumer = Consumer({
-    "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **security_config(), "group.id": "millrace-ingest-probe",
-    "auto.offset.reset": "earliest", "enable.auto.commit": False,
+    "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **security_config(),
+    "group.id": "millrace-ingest-probe", "auto.offset.reset": "earliest", "enable.auto.commit": False,
 })
 consumer.assign([TopicPartition(sys.argv[1], number, 0) for number in range(6)])
 record = consumer.poll(20)
@@ -54,16 +63,16 @@ def named(pair):
     return f"{probe.name} in {probe.namespace} to {place.partition('.')[0]}"
 
 
+def reaches_all(cluster, probe, places):
+    return set(probe.reaches(cluster, *places).values()) == {"yes"}
+
+
 @pytest.fixture(scope="session")
 def reached(cluster, probes):
     """What each pod reaches; asked when those that are let in are, so that nobody is kept out by being too early."""
     for probe in {probe for probe, _ in LET_IN}:
         wanted = [place for each, place in LET_IN if each is probe]
-        eventually(
-            lambda probe=probe, wanted=wanted: set(probe.reaches(cluster, *wanted).values()) == {"yes"},
-            f"{probe.name} to reach {', '.join(wanted)}",
-            60,
-        )
+        eventually(partial(reaches_all, cluster, probe, wanted), f"{probe.name} to reach {', '.join(wanted)}", 60)
     everybody = {probe for probe, _ in LET_IN + KEPT_OUT}
     return {(probe.name, probe.namespace): probe.reaches(cluster, *PLACES) for probe in everybody}
 

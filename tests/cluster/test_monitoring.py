@@ -10,8 +10,6 @@ from tests.cluster.waiting import eventually
 from tests.monitoring.exposition import monitored_labels
 from tests.monitoring.rules import RULE_NAMES
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-
 JOBS = (
     *("kafka", "kafka-exporter", "entity-operator", "strimzi", "spark-operator", "spark-driver", "spark-executors"),
     *("ingest", "airflow", "postgresql"),
@@ -77,9 +75,9 @@ def test_nothing_critical_fires_while_all_is_well(finished_run, sampler):
 def alert_states(platform, since):
     """The states of the alert on the killed stream, since it was killed."""
     query = f'ALERTS{{alertname="StreamStopped", application="{doomed.NAME}"}}'
-    found = platform.prometheus.ask(
-        "query_range", query=query, start=str(since), end=str(time.time()), step="5"
-    )["result"]
+    found = platform.prometheus.ask("query_range", query=query, start=str(since), end=str(time.time()), step="5")[
+        "result"
+    ]
     return {each["metric"]["alertstate"]: float(each["values"][0][0]) for each in found}
 
 

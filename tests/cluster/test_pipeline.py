@@ -1,11 +1,9 @@
-"""The main job on the cluster, triggered over Airflow's API: each task in a pod, the stream in pods, the answer right."""
+"""The main job on the cluster, triggered over Airflow's API: tasks and stream in pods, and the answer is right."""
 
 import pytest
 
 from tests.cluster.plugin import HEALTHY
 from tests.cluster.runs import APPLICATION, DAG_ID, DEFERRED, TASKS
-
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -22,9 +20,7 @@ def test_the_run_succeeds(run):
 def test_each_task_has_a_pod_of_its_own(task, run):
     pods = {change.name for change in run.workers.changes if change.thing["metadata"]["labels"]["task_id"] == task}
     assert len(pods) >= (2 if task in DEFERRED else 1)
-    others = {
-        change.name for change in run.workers.changes if change.thing["metadata"]["labels"]["task_id"] != task
-    }
+    others = {change.name for change in run.workers.changes if change.thing["metadata"]["labels"]["task_id"] != task}
     assert not pods & others
 
 
