@@ -69,12 +69,7 @@ class Watch:
             self._ended.wait(1)
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
-        lines: list[str] = []
         for line in process.stdout or ():
-            lines.append(line)
-            # Each event is one indented document.
-            if line == "}\n":
-                event = json.loads("".join(lines))
-                lines = []
-                if event["type"] != "ERROR":
-                    self._changes.append(Change(time.time(), event["type"], event["object"]))
+            event = json.loads(line)
+            if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
+                self._changes.append(Change(time.time(), event["type"], event["object"]))
