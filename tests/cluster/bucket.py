@@ -19,7 +19,7 @@ from tests.cluster.lines import PATIENCE, Line
 NAME = "millrace"
 REGION = "us-east-1"
 TABLE = f"s3://{NAME}/tables/event_windows"
-COMMITS = "checkpoints/event-windows/commits/"
+COMMITS = "checkpoints/event-windows/event-windows/commits/"
 
 
 class Bucket:

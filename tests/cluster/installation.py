@@ -86,7 +86,8 @@ while left:
 consumer.commit(offsets=[TopicPartition(topic, number, last) for number, (_, last) in ends.items()], asynchronous=False)
 consumer.close()
 resource = ConfigResource(ResourceType.TOPIC, topic)
-settings = AdminClient(extra).describe_configs([resource])[resource].result(30)
+admin = AdminClient(extra)
+settings = admin.describe_configs([resource])[resource].result(30)
 ends = {str(number): last for number, (_, last) in ends.items()}
 print(json.dumps({"ends": ends, "values": read, "retention": settings["retention.ms"].value}))
 """

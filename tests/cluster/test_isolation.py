@@ -36,24 +36,24 @@ topic, password = sys.argv[1], sys.argv[2]
 security = security_config({**os.environ, **({"KAFKA_PASSWORD": password} if password else {})})
 errors, delivered = [], []
 producer = Producer({
-    "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **security, "message.timeout.ms": 15000,
+    "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **security, "message.timeout.ms": 30000,
     "error_cb": lambda error: errors.append(error.name()),
 })
 producer.produce(topic, b"probe", on_delivery=lambda error, _: delivered.append(error.name() if error else "yes"))
-producer.flush(20)
+producer.flush(40)
 print(json.dumps({"delivered": delivered, "errors": sorted(set(errors))}))
 """
 READ = """
 import json, os, sys
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 from ingest.kafka import security_config
 
 consumer = Consumer({
     "bootstrap.servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **security_config(),
     "group.id": "millrace-ingest-probe", "auto.offset.reset": "earliest", "enable.auto.commit": False,
 })
-consumer.assign([TopicPartition(sys.argv[1], number, 0) for number in range(6)])
-record = consumer.poll(20)
+consumer.subscribe([sys.argv[1]])
+record = consumer.poll(60)
 print(json.dumps("nothing" if record is None else record.error().name() if record.error() else "yes"))
 """
 

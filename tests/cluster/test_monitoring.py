@@ -93,6 +93,11 @@ def test_a_killed_stream_is_noticed(platform, killed_stream):
     assert states["firing"] - killed_stream.at < 300
 
 
+def test_its_end_counts_as_a_failure(platform, killed_stream):
+    query = 'ALERTS{alertname="SparkApplicationFailed", alertstate="firing"}'
+    eventually(lambda: platform.prometheus.query(query), "SparkApplicationFailed to fire", 300, every=5)
+
+
 def test_no_other_stream_is_said_to_have_stopped(platform, killed_stream):
     query = f'max_over_time(ALERTS{{alertname="StreamStopped", application!="{doomed.NAME}"}}[10m])'
     assert not platform.prometheus.query(query)
