@@ -32,27 +32,36 @@ class Authority:
         self.path = folder / "ca.crt"
         self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, file: str, name: str, groups: tuple[str, ...] = (), *, server: bool = False) -> tuple[Path, Path]:
-        """Return the files of a certificate and its key; a server's is for this machine's own address.
+    def sign(
+        self,
+        file: str,
+        name: str,
+        groups: tuple[str, ...] = (),
+        *,
+        server: bool = False,
+        addresses: tuple[str, ...] = (),
+        names: tuple[str, ...] = (),
+    ) -> tuple[Path, Path]:
+        """Return the files of a certificate and its key; a server's is for this machine, and for what else is named.
 
         Kubernetes takes the common name for the user, the organizations for the groups.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
-        names += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+        subject = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+        subject += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         public = self._key.public_key()
         builder = (
-            _builder(x509.Name(names), self._name, key.public_key())
+            _builder(x509.Name(subject), self._name, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         )
         if server:
-            address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-            names_of_it = [address, x509.DNSName("localhost"), x509.DNSName("kubernetes.default.svc")]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names_of_it), critical=False)
+            numbers = [x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", *addresses)]
+            hosts = [x509.DNSName(each) for each in ("localhost", "kubernetes.default.svc", *names)]
+            builder = builder.add_extension(x509.SubjectAlternativeName([*numbers, *hosts]), critical=False)
         certificate = self.folder / f"{file}.crt"
         certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return certificate, _write_key(self.folder / f"{file}.key", key)

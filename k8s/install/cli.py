@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 
 from k8s.install import kind
 from k8s.install.cluster import Cluster
@@ -16,8 +17,8 @@ from k8s.install.kafka_ca import copy_kafka_ca
 from k8s.install.pages import show_pages
 from k8s.install.pipeline import run_pipeline
 from k8s.install.preflight import check_cluster, check_programs
-from k8s.install.releases import ENVIRONMENTS, find_release
-from k8s.install.steps import install_steps, perform, show
+from k8s.install.releases import ENVIRONMENTS, check_folders, find_release
+from k8s.install.steps import Sources, install_steps, perform, show
 from k8s.install.uninstall import uninstall
 from main_job.options import RangeError, RunOptions, add_options, chosen
 
@@ -57,6 +58,15 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--yes", action="store_true", help="do not ask")
     command = add("install", "install all releases in order, or one of them", environment=True, dry=True)
     command.add_argument("--only", metavar="RELEASE", help="only this release; what it needs must be there")
+    command.add_argument(
+        "--charts",
+        type=Path,
+        metavar="FOLDER",
+        help="take the charts of others from here, each in a folder of its name",
+    )
+    command.add_argument(
+        "--more-values", type=Path, metavar="FOLDER", help="files <release>.yaml here win over the environment's values"
+    )
     command = add("uninstall", "uninstall all releases in reverse order, after asking", dry=True)
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.add_argument("--everything", action="store_true", help="namespaces, volumes, secrets and definitions too")
@@ -130,7 +140,10 @@ def _dispatch(options: argparse.Namespace) -> int:
 def _install(cluster: Cluster, options: argparse.Namespace) -> None:
     if options.only:
         find_release(options.only)
-    steps = install_steps(cluster, options.environment, options.only)
+    check_folders(options.charts, options.more_values)
+    # Commands run at the root of the repository, wherever this one was typed.
+    sources = Sources(*(folder and folder.absolute() for folder in (options.charts, options.more_values)))
+    steps = install_steps(cluster, options.environment, options.only, sources)
     if options.dry_run:
         show(steps)
         return

@@ -56,10 +56,12 @@ class Release:
     """Jobs to delete before an upgrade."""
     waits: tuple[Wait, ...]
 
-    def value_files(self, environment: str) -> list[str]:
-        """The files of values for one environment, the later ones winning."""
+    def value_files(self, environment: str, more: Path | None = None) -> list[str]:
+        """The files of values for one environment, the later ones winning; last of all `<release>.yaml` of `more`."""
         overlay = f"k8s/environments/{environment}/{self.name}.yaml"
-        return [*self.values, *([overlay] if (REPOSITORY / overlay).exists() else [])]
+        own = more / f"{self.name}.yaml" if more else None
+        files = [*self.values, *([overlay] if (REPOSITORY / overlay).exists() else [])]
+        return [*files, *([str(own)] if own and own.exists() else [])]
 
     def secrets(self, environment: str) -> dict[str, list[str]]:
         """The secrets that it needs in an environment, by namespace."""
@@ -69,8 +71,10 @@ class Release:
             for namespace, names in self.needs.secrets.items()
         }
 
-    def chart_arguments(self) -> list[str]:
-        """What tells helm which chart to take."""
+    def chart_arguments(self, charts: Path | None = None) -> list[str]:
+        """What tells helm which chart to take: that of its registry, or the folder of its name in `charts`."""
+        if charts and self.version is not None:
+            return [str(charts / self.chart)]
         if self.version is None:
             return [f"{self.repository}/{self.chart}"]
         if self.repository.startswith("oci://"):
@@ -89,6 +93,32 @@ def releases() -> tuple[Release, ...]:
     """All releases, in the order of their installation."""
     content = yaml.safe_load((REPOSITORY / "k8s" / "releases" / "releases.yaml").read_text())
     return tuple(_release(entry) for entry in content["releases"])
+
+
+def check_folders(charts: Path | None, more_values: Path | None) -> None:
+    """Look into the folders that stand for registries and that add values.
+
+    Raises:
+        UserError: a chart is missing, or a file of values belongs to no release.
+    """
+    if charts:
+        missing = [
+            each.chart for each in releases() if each.version and not (charts / each.chart / "Chart.yaml").exists()
+        ]
+        if missing:
+            raise UserError(
+                f"{charts} lacks {', '.join(missing)}: unpack each there, in a folder of its name "
+                "(`helm pull --untar --untardir`).",
+                2,
+            )
+    if more_values:
+        names = {release.name for release in releases()}
+        found = {file.stem for file in more_values.glob("*.yaml")}
+        if not found or found - names:
+            wrong = ", ".join(sorted(f"{name}.yaml" for name in found - names)) or "no file *.yaml"
+            raise UserError(
+                f"{more_values} has {wrong}: name each file after its release ({', '.join(sorted(names))}).", 2
+            )
 
 
 def find_release(name: str) -> Release:

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from k8s.install.cluster import Cluster
 from k8s.install.console import say
@@ -27,7 +28,19 @@ class Step:
     action: Callable[[], None]
 
 
-def install_steps(cluster: Cluster, environment: str, only: str | None = None) -> list[Step]:
+@dataclass(frozen=True)
+class Sources:
+    """Where charts and values come from, besides this repository."""
+
+    charts: Path | None = None
+    """A folder that has the charts of others, for a cluster that is far from their registries."""
+    more_values: Path | None = None
+    """A folder with files `<release>.yaml`, which win over the environment's."""
+
+
+def install_steps(
+    cluster: Cluster, environment: str, only: str | None = None, sources: Sources = Sources()
+) -> list[Step]:
     """All steps from an empty cluster to a running platform; or those of one release alone."""
     steps: list[Step] = []
     if only is None:
@@ -38,7 +51,7 @@ def install_steps(cluster: Cluster, environment: str, only: str | None = None) -
             continue
         if only is None and release.name in WITH_CLIENTS:
             steps.append(_kafka_ca(cluster))
-        steps += _release(cluster, environment, release)
+        steps += _release(cluster, environment, release, sources)
     return steps
 
 
@@ -87,17 +100,17 @@ def _kafka_ca(cluster: Cluster) -> Step:
     return Step("The certificate of Kafka's authority, for its clients", ((command,),), lambda: copy_kafka_ca(cluster))
 
 
-def helm_command(cluster: Cluster, environment: str, release: Release) -> list[str]:
+def helm_command(cluster: Cluster, environment: str, release: Release, sources: Sources = Sources()) -> list[str]:
     """The command that installs or upgrades a release."""
-    command = cluster.helm("upgrade", "--install", release.name, *release.chart_arguments())
+    command = cluster.helm("upgrade", "--install", release.name, *release.chart_arguments(sources.charts))
     command += ["--namespace", release.namespace]
-    for file in release.value_files(environment):
+    for file in release.value_files(environment, sources.more_values):
         command += ["--values", file]
     return command
 
 
-def _release(cluster: Cluster, environment: str, release: Release) -> list[Step]:
-    installing = helm_command(cluster, environment, release)
+def _release(cluster: Cluster, environment: str, release: Release, sources: Sources) -> list[Step]:
+    installing = helm_command(cluster, environment, release, sources)
     commands = [installing]
     if release.replace:
         place = ["--namespace", release.namespace, "--ignore-not-found"]

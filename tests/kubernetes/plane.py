@@ -1,7 +1,7 @@
-"""A real control plane on free loopback ports: etcd, kube-apiserver, and the controllers that the tests need.
+"""A real control plane: etcd, kube-apiserver, and the controllers that the tests need; on free loopback ports.
 
 There is no kubelet and no scheduler: nothing runs in a pod. A test that needs a pod to run says itself what a kubelet
-would (tests/control_plane/pods.py).
+would (tests/control_plane/pods.py), or takes a whole node (tests/cluster/local).
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from embedded.ports import free_port
+from embedded.ports import LOOPBACK, free_port
 from tests.certificates import Authority, signing_key
 from tests.kubernetes.programs import program
 
@@ -46,6 +46,10 @@ class Process:
     def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         self.name = Path(command[0]).name
         self.log = log
+        self._begin(command)
+
+    def _begin(self, command: Sequence[str | Path]) -> None:
+        log = self.log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(part) for part in command],
@@ -61,9 +65,13 @@ class Process:
         """Wait until it is ready. Raises RuntimeError, with the end of its log, if it isn't or has ended."""
         deadline = time.monotonic() + START_SECONDS
         while not ready():
-            if self._process.poll() is not None or time.monotonic() >= deadline:
+            if not self.runs() or time.monotonic() >= deadline:
                 raise RuntimeError(f"{self.name} did not start: {self.log.read_text()[-3000:]}")
             time.sleep(0.1)
+
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it, by force if it has to be."""
@@ -79,14 +87,15 @@ class Process:
 class ControlPlane:
     """Starts and ends the programs, and knows how to reach them. Certificates and data are in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = LOOPBACK, port: int = 0, service: str = "10.96.0.1") -> None:
         self.folder = folder
+        self.address = address
         self.authority = Authority(folder / "certificates")
-        self.port = free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.port = port or free_port()
+        self.url = f"https://{address}:{self.port}"
         self._etcd_port = free_port()
         self._token_key = signing_key(folder / "certificates" / "tokens.key")
-        self._server = self.authority.sign("server", "kube-apiserver", server=True)
+        self._server = self.authority.sign("server", "kube-apiserver", server=True, addresses=(address, service))
         self._to_kubelets = self.authority.sign("to-kubelets", "kube-apiserver-kubelet-client", ("system:masters",))
         self._running: dict[str, Process] = {}
         self.admin = self.kubeconfig("admin", groups=("system:masters",))
@@ -138,11 +147,16 @@ class ControlPlane:
 
     def start_api(self) -> None:
         """Start the API server, for the first time or again."""
+        settings = self._api_settings()
         command: list[str | Path] = [program("kube-apiserver"), "--authorization-mode=Node,RBAC"]
-        settings: dict[str, object] = {
+        process = self._run("kube-apiserver", [*command, *(f"--{key}={value}" for key, value in settings.items())])
+        process.wait_until(lambda: self.answers("/readyz"))
+
+    def _api_settings(self) -> dict[str, object]:
+        return {
             "etcd-servers": f"http://127.0.0.1:{self._etcd_port}",
-            "bind-address": "127.0.0.1",
-            "advertise-address": "127.0.0.1",
+            "bind-address": self.address,
+            "advertise-address": self.address,
             "secure-port": self.port,
             "cert-dir": self.folder / "certificates",
             "tls-cert-file": self._server[0],
@@ -159,14 +173,12 @@ class ControlPlane:
             "allow-privileged": "false",
             "endpoint-reconciler-type": "none",
         }
-        process = self._run("kube-apiserver", [*command, *(f"--{key}={value}" for key, value in settings.items())])
-        process.wait_until(lambda: self.answers("/readyz"))
 
     def stop_api(self) -> None:
         """End the API server; etcd keeps all objects."""
         self._running.pop("kube-apiserver").end(signal.SIGKILL)  # it would wait for everybody who watches something
 
-    def start_controllers(self) -> None:
+    def start_controllers(self, names: Sequence[str] = CONTROLLERS, **settings: object) -> None:
         """Start the controllers; the definitions of the kinds whose objects they clean up must be there already."""
         certificate = self.kubeconfig("system:kube-controller-manager")
         port = free_port()
@@ -175,17 +187,17 @@ class ControlPlane:
             f"--kubeconfig={certificate}",
             "--leader-elect=false",
         ]
-        command += [f"--controllers={','.join(CONTROLLERS)}", "--use-service-account-credentials=true"]
+        command += [f"--controllers={','.join(names)}", "--use-service-account-credentials=true"]
         command += ["--bind-address=127.0.0.1", f"--secure-port={port}", f"--root-ca-file={self.authority.path}"]
         command += [f"--service-account-private-key-file={self._token_key}"]
         command += [f"--cert-dir={self.folder / 'certificates'}"]
+        command += [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
         self._run("kube-controller-manager", command)
 
     def end(self) -> None:
         """End everything: whoever asks before whom he asks."""
-        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
-            if name in self._running:
-                self._running.pop(name).end()
+        for name in reversed(list(self._running)):
+            self._running.pop(name).end()
 
     def answers(self, path: str) -> bool:
         """Whether the API server says `ok` to a path."""
@@ -221,8 +233,11 @@ class ControlPlane:
         return self.kubectl("create", "token", account, f"--namespace={namespace}").stdout.strip()
 
     def _run(self, name: str, command: Sequence[str | Path]) -> Process:
-        self._running[name] = Process(command, self.folder / f"{name}.log")
+        self._running[name] = self._launch(name, command)
         return self._running[name]
+
+    def _launch(self, name: str, command: Sequence[str | Path]) -> Process:
+        return Process(command, self.folder / f"{name}.log")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,43 @@
+"""Start a local cluster and keep it: `python -m tests.cluster.local`; Ctrl-C ends it and leaves nothing."""
+
+import argparse
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from tests.cluster.definitions import all_definitions
+from tests.cluster.local.node import Node, local_node, why_not
+
+
+def main() -> int:
+    """Start, say how to get in, wait for the end."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.local", description=__doc__)
+    parser.add_argument("--image", type=Path, action="append", default=[], help="an archive of images to load")
+    parser.add_argument("--enter", type=Path, help="write a script that runs a command in the cluster's network there")
+    options = parser.parse_args()
+    if reason := why_not():
+        sys.stderr.write(f"No cluster can be started here: it {reason}.\n")
+        return 2
+    all_definitions()  # what has to be fetched is fetched before there is no network
+    with local_node() as node:
+        for archive in options.image:
+            node.load(archive)
+        node.define(all_definitions())
+        script = options.enter or node.folder / "enter"
+        write_script(node, script)
+        sys.stdout.write(f"Ready. {script} kubectl get pods -A    Ctrl-C ends it.\n")
+        sys.stdout.flush()
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    return 0
+
+
+def write_script(node: Node, path: Path) -> None:
+    """Write a script that runs a command with the cluster's network, kubectl, helm and kubeconfig."""
+    environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in node.environment.items())
+    path.write_text(f'#!/bin/sh\nexec nsenter --net={node.namespaces.network} -- env {environment} "$@"\n')
+    path.chmod(0o755)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
