@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-GROUPS := airflow spark ingest embedded tools test bench
+GROUPS := airflow spark ingest embedded tools test bench standins
 
 # The main job's settings: make run FROM=2013-02-01 DAYS=28 PACE=3600 RESUME=1
 FROM ?= 2013-01-01
