@@ -1,7 +1,7 @@
 """The API server, with plain dictionaries: what is asked for are paths, what comes back is the JSON."""
 
+import contextlib
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,27 +79,11 @@ class Cluster:
         except GoneError:
             return
 
-    def watch(
-        self, kind: Kind, namespace: str, labels: Mapping[str, str], since: str, stopped: threading.Event
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Say what happens to such objects from a version on. Raises GoneError if that is too long ago."""
+    def watch(self, kind: Kind, namespace: str, labels: Mapping[str, str], since: str) -> "Stream":
+        """Return what happens to such objects from a version on."""
         more = {"watch": "true", "resourceVersion": since, "allowWatchBookmarks": "true"}
         path = kind.path(namespace) + _selected(labels, {**more, "timeoutSeconds": str(WATCH_SECONDS)})
-        response = self._send("GET", path, None, (CONNECT_SECONDS, WATCH_SECONDS + ANSWER_SECONDS), stream=True)
-        try:
-            rest = b""
-            for piece in response.stream(amt=None):
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    if stopped.is_set():
-                        return
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        raise GoneError(str(event["object"].get("message")))
-                    yield event["type"], event["object"]
-        finally:
-            response.close()
-            response.release_conn()
+        return Stream(self._send("GET", path, None, (CONNECT_SECONDS, WATCH_SECONDS + ANSWER_SECONDS), stream=True))
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return json.loads(self._send(method, path, body, (CONNECT_SECONDS, ANSWER_SECONDS)).data)
@@ -127,6 +111,32 @@ class Cluster:
         if not stream:
             response.read(cache_content=True)
         return response
+
+
+class Stream:
+    """What happens to objects: kinds of event, and the object. Raises GoneError if the beginning is too long ago."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        try:
+            rest = b""
+            for piece in self._response.stream(amt=None):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise GoneError(str(event["object"].get("message")))
+                    yield event["type"], event["object"]
+        finally:
+            self._response.close()
+            self._response.release_conn()
+
+    def stop(self) -> None:
+        """End it, from another thread."""
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            self._response.shutdown()
 
 
 def connect(kubeconfig: str | None = None) -> ApiClient:

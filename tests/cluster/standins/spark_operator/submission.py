@@ -27,6 +27,15 @@ ALREADY_THERE = "code=409"
 """What Spark's client says of a pod that exists."""
 QUICK_START = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 """Java options of spark-submit alone, which runs for some seconds: upstream has none."""
+OWN_SETTINGS = {
+    # Spark's ten seconds are over before a node that is busy with a whole platform has loaded its client's classes.
+    "spark.kubernetes.submission.requestTimeout": "120000",
+    # Upstream's image submits with Spark 4.0, which makes no NetworkPolicy; its chart does not allow that either.
+    "spark.kubernetes.driver.pod.excludedFeatureSteps": (
+        "org.apache.spark.deploy.k8s.features.NetworkPolicyFeatureStep"
+    ),
+}
+"""What upstream does not say to spark-submit; the application's `sparkConf` may say otherwise."""
 _KUEUE = "kueue.x-k8s.io/"
 _DEPENDENCIES = {
     "jars": "--jars",
@@ -87,6 +96,7 @@ def command(app: Mapping[str, Any], master: str, folder: Path) -> list[str]:
 
 def _settings(app: Mapping[str, Any], folder: Path) -> Settings:
     spec = app["spec"]
+    yield from OWN_SETTINGS.items()
     yield "spark.kubernetes.namespace", app["metadata"]["namespace"]
     yield from _given(
         spec,

@@ -8,7 +8,7 @@ from typing import Any
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
-from tests.cluster.standins.spark_operator.cluster import Cluster, GoneError, Kind
+from tests.cluster.standins.spark_operator.cluster import Cluster, GoneError, Kind, Stream
 
 PAUSE_SECONDS = 1.0
 """Before the API server is asked again, if it did not answer."""
@@ -33,6 +33,7 @@ class Watch:
         self._changed = changed
         self._labels = labels or {}
         self._stopped = threading.Event()
+        self._stream: Stream | None = None
         self.known: dict[str, Object] = {}
         """The objects by name, as they were last heard of."""
         self.listed = threading.Event()
@@ -43,8 +44,10 @@ class Watch:
         threading.Thread(target=self.run, name=f"{self._kind.plural} of {self._namespace}", daemon=True).start()
 
     def stop(self) -> None:
-        """End after the next thing that happens."""
+        """End."""
         self._stopped.set()
+        if self._stream:
+            self._stream.stop()
 
     def run(self) -> None:
         """Follow the objects until it is stopped."""
@@ -58,6 +61,8 @@ class Watch:
                 version = ""
                 self._stopped.wait(PAUSE_SECONDS)
             except (ApiException, HTTPError, OSError, ValueError) as error:
+                if self._stopped.is_set():
+                    return
                 log.warning("%s of %s can't be watched: %s", self._kind.plural, self._namespace, error)
                 version = ""
                 self._stopped.wait(PAUSE_SECONDS)
@@ -74,8 +79,10 @@ class Watch:
         return found["metadata"]["resourceVersion"]
 
     def _follow(self, version: str) -> str:
-        events = self._cluster.watch(self._kind, self._namespace, self._labels, version, self._stopped)
-        for kind, each in events:
+        self._stream = self._cluster.watch(self._kind, self._namespace, self._labels, version)
+        for kind, each in self._stream:
+            if self._stopped.is_set():
+                break
             version = each["metadata"]["resourceVersion"]
             if kind != "BOOKMARK":
                 # The last word of an object that is gone is what it was at the end.
