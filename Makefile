@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-GROUPS := airflow spark ingest embedded tools test bench
+GROUPS := airflow spark ingest embedded tools test bench standins
 
 # The main job's settings: make run FROM=2013-02-01 DAYS=28 PACE=3600 RESUME=1
 FROM ?= 2013-01-01
@@ -13,6 +13,8 @@ RESUME ?=
 # A cluster: make install ENVIRONMENT=staging CONTEXT=my-cluster; DRY_RUN=1 only prints the commands
 ENVIRONMENT ?= kind
 CONTEXT ?= kind-millrace
+# Where test-cluster runs: local (a Kubernetes made for it, as root), kind (by Docker), existing (the cluster of CONTEXT)
+CLUSTER ?= local
 RUN_ARGUMENTS = --from '$(FROM)' --days '$(DAYS)' --pace '$(PACE)' $(if $(RESUME),--resume)
 
 # The pods' and the apps' libraries are imported from where they live; nothing is installed twice.
@@ -21,7 +23,7 @@ MILLRACE = $(BIN)/python -m embedded
 KUBERNETES = $(BIN)/python -m k8s.install
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run up down status logs clean test test-unit test-images lint format bench lock chart-docs images sbom
+.PHONY: help setup run up down status logs clean test test-unit test-images test-cluster lint format bench lock chart-docs images sbom
 .PHONY: kind-up kind-run kind-down ui secrets kafka-ca install uninstall
 
 help: ## List the targets
@@ -71,6 +73,9 @@ test-unit: $(VENV)/.synced ## Run the tests that start no broker and no API serv
 
 test-images: $(VENV)/.synced ## Build the images on a base of Debian's packages, start each (root, buildah, mmdebstrap)
 	@$(BIN)/python -m pytest -m images tests/images $(PYTEST_ARGUMENTS)
+
+test-cluster: $(VENV)/.synced ## Run everything in pods: CLUSTER=local (root, no Docker), kind, or existing with CONTEXT=...
+	@CLUSTER='$(CLUSTER)' CONTEXT='$(CONTEXT)' $(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_ARGUMENTS)
 
 lint: $(VENV)/.synced ## Check style and types
 	@$(BIN)/ruff check .

@@ -38,8 +38,8 @@ class GoTool:
         return f"{self.module}/{self.package}".rstrip("/")
 
 
-# Without what finds targets in two dozen clouds: it would be most of the build, and of the program.
-PROMETHEUS_TAGS = "remove_all_sd"
+# Of what finds targets only Kubernetes: two dozen clouds would be most of the build, and of the program.
+PROMETHEUS_TAGS = "remove_all_sd enable_kubernetes_sd"
 
 GO_TOOLS = {
     **{
@@ -71,10 +71,11 @@ GO_TOOLS = {
 @cache
 def go_tool(name: str) -> Path:
     """Return the pinned tool, built if it isn't there yet. Skips the test where there is no Go to build it."""
-    version = versions()["tools"][GO_TOOLS[name].pinned_as or name]
-    built = load_settings().home / "tools" / f"{name}-{version}"
+    tool = GO_TOOLS[name]
+    version = versions()["tools"][tool.pinned_as or name]
+    built = load_settings().home / "tools" / "-".join([name, version, *tool.tags.split()])
     if not built.exists():
-        _build(name, GO_TOOLS[name], f"v{version}", built)
+        _build(name, tool, f"v{version}", built)
     return built
 
 

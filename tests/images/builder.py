@@ -3,18 +3,21 @@
 Nothing is taken from an image registry. Images and layers lie in a store of their own, never in this machine's.
 """
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from embedded.paths import REPOSITORY
 from embedded.versions import versions
+from tests.images.dockerfiles import VERSION, name_of
 
 BUILD_SECONDS = 1500
 RUN_SECONDS = 300
@@ -22,6 +25,8 @@ NEEDED = ("buildah", "mmdebstrap")
 HINT = "on Debian `apt-get install buildah netavark mmdebstrap`"
 HOST_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 """Where Debian keeps the certificate authorities that this machine trusts besides the usual ones."""
+SETTINGS = ("BASE", "IMAGE_SOURCE", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "MILLRACE_MAVEN_REPOSITORY")
+"""What images/build.sh takes from the environment and hands to the Dockerfiles."""
 SLIM = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
 """What debian:*-slim leaves out of each package."""
 
@@ -38,6 +43,31 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "needs root, to unpack a base image and change into it"
     return None
+
+
+def base_name() -> str:
+    """The name that the Dockerfiles give the base image."""
+    return f"docker.io/library/debian:{versions()['base_images']['debian']}"
+
+
+def digest_of(folders: Iterable[Path], *more: str) -> str:
+    """Return a digest of the files in these folders, and of some texts besides."""
+    digest = hashlib.sha256(repr(more).encode())
+    for folder in folders:
+        for path in sorted([folder] if folder.is_file() else folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                content = path.read_bytes()
+                digest.update(f"{path.relative_to(folder)} {path.stat().st_mode:o} {len(content)}\n".encode())
+                digest.update(content)
+    return digest.hexdigest()
+
+
+def _ingredients() -> str:
+    """Return a digest of what our images are made from: what .dockerignore lets in, the commit and the settings."""
+    lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    folders = [REPOSITORY / line.removeprefix("!") for line in lines if line.startswith("!")]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    return digest_of(folders, commit.stdout, VERSION, *(f"{name}={os.environ.get(name)}" for name in SETTINGS))
 
 
 @dataclass
@@ -96,8 +126,8 @@ class Store:
 
     def make_base(self) -> None:
         """Make the base image from Debian's packages, under the name that the Dockerfiles give it."""
-        release = versions()["base_images"]["debian"]
-        name = f"docker.io/library/debian:{release}"
+        name = base_name()
+        release = name.rpartition(":")[2]
         if self.has(name):
             return
         began = time.monotonic()
@@ -121,8 +151,30 @@ class Store:
     def build(self, image: str) -> None:
         """Build one of our images."""
         began = time.monotonic()
-        self.run(str(REPOSITORY / "images" / "build.sh"), image, seconds=BUILD_SECONDS)
+        script = REPOSITORY / "images" / "build.sh"
+        self.make(name_of(image), _ingredients(), lambda: self.run(str(script), image, seconds=BUILD_SECONDS))
         self.seconds[image] = time.monotonic() - began
+
+    def make(self, name: str, ingredients: str, build: Callable[[], object]) -> None:
+        """Make an image, unless this store is kept and it was made in it from the same ingredients.
+
+        The builder would find each layer among its own, too, but reads them all for that: half a minute for our images.
+
+        Args:
+            name: of the image.
+            ingredients: a digest of what it is made from, besides the base.
+            build: makes it.
+        """
+        notes = self.directory / "built.json"
+        built = json.loads(notes.read_text()) if notes.exists() else {}
+        made_from = f"{ingredients} {self.identity(base_name())}"
+        if not self.kept or built.get(name) != [made_from, self.identity(name)] or not self.has(name):
+            build()
+            notes.write_text(json.dumps(built | {name: [made_from, self.identity(name)]}))
+
+    def identity(self, name: str) -> str:
+        """The digest of an image's configuration, by which it is told from others; empty if there is no such image."""
+        return self.attempt("buildah", "inspect", "--type=image", "--format={{.FromImageID}}", name).stdout.strip()
 
     def has(self, name: str) -> bool:
         """Whether the store has an image of that name."""

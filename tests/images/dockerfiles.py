@@ -56,8 +56,13 @@ def path_of(image: str) -> Path:
 
 
 def read(image: str) -> Dockerfile:
-    """Read the Dockerfile of an image."""
-    text = re.sub(r"^\s*#.*\n", "", path_of(image).read_text(), flags=re.MULTILINE)
+    """Read the Dockerfile of one of our images."""
+    return parse(path_of(image))
+
+
+def parse(path: Path) -> Dockerfile:
+    """Read a Dockerfile."""
+    text = re.sub(r"^\s*#.*\n", "", path.read_text(), flags=re.MULTILINE)
     preamble: list[Instruction] = []
     stages: list[list[Instruction]] = []
     for line in re.sub(r"\\\n", " ", text).splitlines():

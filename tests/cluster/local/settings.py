@@ -95,7 +95,8 @@ def kubelet(folder: Path, authority: Path, certificate: Path, key: Path, group: 
         "containerRuntimeEndpoint": f"unix://{folder}/containerd.sock",
         "enforceNodeAllocatable": ["pods"],
         # A disk that is nearly full for others' sake is no reason to end pods of a test.
-        "evictionHard": {"memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "evictionHard": {"memory.available": "200Mi", "nodefs.available": "100Mi", "imagefs.available": "100Mi"},
+        "evictionPressureTransitionPeriod": "10s",
         "failCgroupV1": False,
         "failSwapOn": False,
         "imageGCHighThresholdPercent": 100,
