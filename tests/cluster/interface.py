@@ -20,7 +20,7 @@ class Cluster(Protocol):
 
     @property
     def environment(self) -> dict[str, str]:
-        """For child processes: KUBECONFIG, and a PATH with kubectl and helm."""
+        """What child processes need besides the environment of the tests, such as KUBECONFIG and PATH."""
         ...
 
     @property

@@ -1,6 +1,7 @@
 """The installer and helm on a real cluster: install, upgrade to the same, upgrade to other values, uninstall."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -14,7 +15,7 @@ from tests.cluster.runs import DAG_ID
 def helm(cluster, *arguments):
     command = ["helm", "--kube-context", cluster.context, *arguments]
     return subprocess.run(
-        command, env=cluster.environment, capture_output=True, text=True, check=True, timeout=120
+        command, env={**os.environ, **cluster.environment}, capture_output=True, text=True, check=True, timeout=120
     ).stdout
 
 

@@ -1,6 +1,7 @@
 """Sees every change of objects as it comes, by a `kubectl get --watch` that runs beside the tests."""
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -32,7 +33,7 @@ class Watch:
         self._command = ["kubectl", "--context", cluster.context, "get", kind, "--namespace", namespace]
         self._command += ["--watch", "--output-watch-events", "--output=json"]
         self._command += [f"--selector={selector}"] if selector else []
-        self._environment = cluster.environment
+        self._environment = {**os.environ, **cluster.environment}
         self._changes: list[Change] = []
         self._ended = threading.Event()
         self._process: subprocess.Popen[str] | None = None
