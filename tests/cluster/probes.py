@@ -36,7 +36,7 @@ class Probe:
 
     name: str
     namespace: str
-    labels: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict, hash=False)
     kafka_user: str = ""
     """Whose password it gets."""
 
