@@ -21,12 +21,12 @@ PASSWORDS = {"postgres-password": "of the superuser", "airflow-password": 'it\'s
 
 # Starts the server as a pod does, asks it what the arguments say, and stops it as a cluster does.
 ASK = """
-/entrypoint.sh "$@" -c port=$PORT >/tmp/log 2>&1 &
-until pg_isready --quiet --host=127.0.0.1 --port=$PORT --username=postgres; do
+/entrypoint.sh "$@" >/tmp/log 2>&1 &
+until pg_isready --quiet --host=127.0.0.1 --username=postgres; do
   kill -0 $! || { cat /tmp/log; exit 1; }
   sleep 0.2
 done
-psql --no-psqlrc -At --host="$FROM" --port=$PORT --username="$AS" --dbname="$DATABASE" --command="$QUERY" 2>&1
+psql --no-psqlrc -At --host="$FROM" --username="$AS" --dbname="$DATABASE" --command="$QUERY" 2>&1
 kill -INT $!
 wait $!
 echo "ended with $?"
@@ -50,7 +50,7 @@ class Server:
 
     def ask(self, query: str, *, user: str, password: str = "", database: str, host: str = "127.0.0.1") -> list[str]:
         """Start, ask, stop. Returns the answer, how the server ended, and how many files it ran before."""
-        given = {"PORT": self.port, "FROM": host, "AS": user, "DATABASE": database, "QUERY": query}
+        given = {"PGPORT": self.port, "FROM": host, "AS": user, "DATABASE": database, "QUERY": query}
         command = ["bash", "-c", ASK, "bash", *self.pod["args"]]
         variables = environment(self.pod) | given | ({"PGPASSWORD": password} if password else {})
         return self.container.execute(*command, **variables).stdout.splitlines()
