@@ -38,7 +38,7 @@ class GoTool:
         return f"{self.module}/{self.package}".rstrip("/")
 
 
-# Without what finds targets in two dozen clouds, which would be most of the build, and of the program; but in Kubernetes.
+# Of what finds targets only Kubernetes: two dozen clouds would be most of the build, and of the program.
 PROMETHEUS_TAGS = "remove_all_sd enable_kubernetes_sd"
 
 GO_TOOLS = {

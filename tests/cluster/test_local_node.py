@@ -1,0 +1,91 @@
+"""The local node leaves nothing behind: not when it is asked to end, and not when whoever made it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from embedded.paths import REPOSITORY
+from tests.cluster.local import groups
+from tests.cluster.local.node import PLACE, PREFIX, remove_leftovers, why_not
+
+START_SECONDS = 300
+END_SECONDS = 60
+
+pytestmark = [
+    pytest.mark.skipif(os.environ.get("CLUSTER", "local") != "local", reason="CLUSTER is not local"),
+    pytest.mark.skipif(why_not() is not None, reason=f"the local node {why_not()}"),
+]
+
+
+def folders() -> set[Path]:
+    return set(PLACE.glob(f"{PREFIX}*"))
+
+
+class Started:
+    """A node of its own, started as a user does."""
+
+    def __init__(self, log: Path) -> None:
+        before = folders()
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.cluster.local"],
+                cwd=REPOSITORY,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while b"Ready." not in log.read_bytes():
+            assert self.process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+        [self.folder] = folders() - before
+
+    def processes(self) -> list[str]:
+        """Command lines of all that runs for the node."""
+        found = []
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                command = file.read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if self.folder.name.encode() in command:
+                found.append(command.replace(b"\0", b" ").decode())
+        return found
+
+    def groups(self) -> list[Path]:
+        return [place / self.folder.name for place in groups.hierarchies() if (place / self.folder.name).exists()]
+
+
+def outside() -> tuple[str, list[str]]:
+    """What everybody else on this machine sees of such nodes: its links, and its mounts of their folders."""
+    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
+    return links, [line for line in Path("/proc/1/mounts").read_text().splitlines() if PREFIX in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left(request: pytest.FixtureRequest, tmp_path: Path, number: signal.Signals) -> None:
+    before = outside()
+    node = Started(tmp_path / "log")
+    request.addfinalizer(node.process.kill)
+    assert any("kubelet" in command for command in node.processes())
+    assert node.groups()
+    assert outside() == before
+    node.process.send_signal(number)
+    node.process.wait(END_SECONDS)
+    deadline = time.monotonic() + END_SECONDS
+    while node.processes():
+        assert time.monotonic() < deadline, node.processes()
+        time.sleep(0.1)
+    if number == signal.SIGKILL:
+        # Files and empty control groups outlive a kill; whoever starts the next node removes them.
+        remove_leftovers()
+    assert not node.groups()
+    assert not node.folder.exists()
+    assert outside() == before
