@@ -98,8 +98,8 @@ def test_operators_have_python_java_kafka_and_spark(operators: Container) -> Non
     assert operators.output("python", "-c", f"import sys, {modules}; print(sys.prefix)") == "/opt/standins"
     assert operators.output("python", "-c", "import tests.cluster.standins, tests.certificates; print(1)") == "1"
     assert operators.output("id", "--user") == "10001"
-    java = ["/opt/java/bin/java", "-Dlog4j2.configurationFile=/opt/kafka/log4j2.xml"]
-    tool = operators.execute(*java, "-cp", "/opt/kafka/libs/*", "kafka.tools.StorageTool", "random-uuid")
+    java = ["/opt/java/bin/java", "-cp", "/opt/kafka/libs/*"]
+    tool = operators.execute(*java, "kafka.tools.StorageTool", "random-uuid")
     assert tool.returncode == 0, tool.stderr
     assert not tool.stderr
     assert operators.output("ls", "/opt/kafka/reporter").count("metrics-reporter") >= 1
