@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+ELSEWHERE = "In a cluster"
+"""The section that `make bench` leaves alone: the last one, by benchmarks/cluster.py."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,25 @@ def show(rows: Sequence[Row]) -> None:
 
 def machine(java: str) -> str:
     """Return one line that says what machine and which versions the figures are of."""
-    memory = psutil.virtual_memory().total / 2**30
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("pyspark", "delta-spark", "apache-airflow", "confluent-kafka")
     )
-    return (
-        f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, Python "
-        f"{platform.python_version()}, {java}; {packages}"
-    )
+    return f"{hardware()}, Python {platform.python_version()}, {java}; {packages}"
+
+
+def hardware() -> str:
+    """Return what the machine is."""
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}"
 
 
 def write(rows: Sequence[Row], description: str, notes: Sequence[str]) -> None:
     """Write benchmarks/RESULTS.md.
 
-    Sections that were not measured this time keep no old figures: a table is of one run of `make bench`.
+    Sections that were not measured this time keep no old figures: a table is of one run of `make bench`. Only what
+    others have written (ELSEWHERE) stays.
     """
+    kept = _section(ELSEWHERE)
     lines = [
         "# Results",
         "",
@@ -96,17 +102,28 @@ def write(rows: Sequence[Row], description: str, notes: Sequence[str]) -> None:
         "",
         "Medians of the runs given. Small machines are noisy: compare ratios taken in one run, not single figures.",
     ]
-    section = ""
-    for row in rows:
-        if row.section != section:
-            section = row.section
-            lines += [
-                "",
-                f"## {section}",
-                "",
-                "| " + " | ".join(HEADINGS) + " |",
-                "|---" * len(HEADINGS) + "|",
-            ]
-        lines.append("| " + " | ".join(row.cells()) + " |")
+    for section in dict.fromkeys(row.section for row in rows):
+        lines += ["", f"## {section}", "", *markdown([row for row in rows if row.section == section])]
     lines += ["", *notes]
     RESULTS.write_text("\n".join(lines) + "\n")
+    if kept:
+        replace(ELSEWHERE, kept)
+
+
+def markdown(rows: Sequence[Row]) -> list[str]:
+    """Return rows as a table."""
+    head = ["| " + " | ".join(HEADINGS) + " |", "|---" * len(HEADINGS) + "|"]
+    return head + ["| " + " | ".join(row.cells()) + " |" for row in rows]
+
+
+def replace(section: str, lines: Sequence[str]) -> None:
+    """Put a section at the end of benchmarks/RESULTS.md, in place of the one that is there."""
+    text = RESULTS.read_text()
+    before = text.partition(f"\n## {section}\n")[0].rstrip("\n")
+    RESULTS.write_text("\n".join([before, "", f"## {section}", "", *lines]) + "\n")
+
+
+def _section(section: str) -> list[str]:
+    """Return the lines of the section that stands at the end of benchmarks/RESULTS.md, without its heading."""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    return text.partition(f"\n## {section}\n")[2].strip("\n").splitlines()
