@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.interface import Cluster
-from tests.cluster.platform import NAMESPACES, Platform
+from tests.cluster.platform import NAMESPACES, Platform, unsettled
 from tests.cluster.probes import FEED
 from tests.cluster.waiting import eventually
 
@@ -159,9 +159,7 @@ def upgrade(platform: Platform, folder: Path) -> Upgrade:
     for name in MEMORY:
         eventually(lambda name=name: is_rolled(platform, name), f"{name} with its new memory", ROLL_SECONDS, every=1)  # type: ignore[misc]
     # Who lost the database meanwhile has found it again.
-    platform.cluster.kubectl(
-        *("wait", "deployment", "--all", "--for=condition=Available", "--timeout=300s"), namespace="airflow"
-    )
+    eventually(lambda: not unsettled(platform.cluster), "Airflow to be whole", ROLL_SECONDS, every=1)
     return Upgrade(before, state(platform))
 
 

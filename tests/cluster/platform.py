@@ -14,12 +14,14 @@ from tests.cluster.bucket import Bucket
 from tests.cluster.interface import Cluster
 from tests.cluster.metrics import Prometheus
 from tests.cluster.runs import AirflowLine, Options, Run
+from tests.cluster.waiting import eventually
 
 VALUES = Path(__file__).with_name("values")
 """What the tests change of an installation."""
 NAMESPACES = ("monitoring", "strimzi", "spark-operator", "millrace", "streams", "airflow")
 ENVIRONMENT = "kind"
 SHOWN = 4000
+SETTLE_SECONDS = 300
 
 
 @dataclass
@@ -55,7 +57,30 @@ def installed(cluster: Cluster, values: tuple[Path, ...], *more: str) -> Complet
     done = cluster.installer("install", "--environment", ENVIRONMENT, *folders, *more)
     if done.returncode:
         pytest.fail(f"The installer failed ({done.returncode}):\n{(done.stdout + done.stderr)[-SHOWN:]}", pytrace=False)
+    eventually(
+        lambda: not unsettled(cluster),
+        "every pod to be of the newest kind",
+        SETTLE_SECONDS,
+        every=1,
+        else_=lambda: f"Not so: {', '.join(unsettled(cluster))}.",
+    )
     return done
+
+
+def unsettled(cluster: Cluster) -> list[str]:
+    """Return the workloads whose pods are not all replaced and ready; the installer ends when enough of the old are."""
+    found = cluster.get("deployments,statefulsets", "--all-namespaces")["items"]
+    return [
+        each["metadata"]["name"]
+        for each in found
+        if each["metadata"]["namespace"] in NAMESPACES and not _is_settled(each)
+    ]
+
+
+def _is_settled(workload: dict[str, Any]) -> bool:
+    status, wanted = workload.get("status", {}), workload["spec"]["replicas"]
+    numbers = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
+    return status.get("observedGeneration") == workload["metadata"]["generation"] and numbers == [wanted] * 3
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ class Probe:
             "image": IMAGE,
             "imagePullPolicy": "IfNotPresent",
             "command": ["sleep", "7200"],
-            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+            "resources": {"requests": {"cpu": "1m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
         pod: dict[str, Any] = {
