@@ -14,7 +14,9 @@ PARTS = {
     "airflow": "Airflow's database, secrets and history",
     "apps": "what applications and jobs last said",
     "logs": "logs",
-    "tools": "programs that tests of the chart built (built again when needed)",
+    "tools": "programs that the tests built (built again when needed)",
+    "images": "images that the tests built (built again when needed)",
+    "cluster": "times of the last run in a cluster",
     "jars": "Kafka's and Spark's jars (downloaded again when needed)",
 }
 """What we make in MILLRACE_HOME; nothing else in there is touched."""

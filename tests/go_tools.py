@@ -31,6 +31,8 @@ class GoTool:
     """Build tags."""
     pinned_as: str = ""
     """The name under which versions.yaml has its version; empty if it is the tool's own."""
+    absent: str = ""
+    """A file that the sources embed and the module lacks, as Node makes it: an empty one is put there."""
 
     @property
     def path(self) -> str:
@@ -57,7 +59,10 @@ GO_TOOLS = {
             ("prometheus-config-reloader", "prometheus-config-reloader"),
         )
     },
-    "alertmanager": GoTool("github.com/prometheus/alertmanager", "cmd/alertmanager", pinned_as="amtool"),
+    # Without its web pages, so that it answers its API and /-/ready, and 404 on /.
+    "alertmanager": GoTool(
+        "github.com/prometheus/alertmanager", "cmd/alertmanager", pinned_as="amtool", absent="ui/app/dist/favicon.ico"
+    ),
     "amtool": GoTool("github.com/prometheus/alertmanager", "cmd/amtool"),
     "helm": GoTool("helm.sh/helm/v3", "cmd/helm"),
     "helm-docs": GoTool("github.com/norwoodj/helm-docs", "cmd/helm-docs"),
@@ -115,6 +120,14 @@ def _build(name: str, tool: GoTool, version: str, to: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f"incomplete-{name}-", dir=to.parent) as place:
         _go("mod", "init", "tool", place=place)
         _go("mod", "edit", *_requirements(tool.module, version), place=place)
+        if tool.absent:
+            sources = Path(place) / "sources"
+            shutil.copytree(_download(tool.module, version)["Dir"], sources, copy_function=shutil.copyfile)
+            for folder in (sources, *(each for each in sources.rglob("*") if each.is_dir())):
+                folder.chmod(0o755)  # those of Go's cache can't be written
+            (sources / tool.absent).parent.mkdir(parents=True)
+            (sources / tool.absent).touch()
+            _go("mod", "edit", f"-replace={tool.module}={sources}", place=place)
         _go("build", "-mod=mod", "-trimpath", f"-tags={tool.tags}", "-o", name, tool.path, place=place)
         (Path(place) / name).rename(to)
 

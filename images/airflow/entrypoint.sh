@@ -12,6 +12,9 @@ for name in CONNECTION_CHECK_MAX_COUNT:$attempts CONNECTION_CHECK_SLEEP_TIME:$pa
   fi
 done
 
+# A task's pod is kept from the database by the network policies, and has no use for it.
+[[ -z "${AIRFLOW_IS_K8S_EXECUTOR_POD:-}" ]] || attempts=0
+
 # Group 0 may write what we write, whatever user the cluster chose.
 umask 0002
 

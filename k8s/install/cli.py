@@ -65,7 +65,12 @@ def parser() -> argparse.ArgumentParser:
         help="take the charts of others from here, each in a folder of its name",
     )
     command.add_argument(
-        "--more-values", type=Path, metavar="FOLDER", help="files <release>.yaml here win over the environment's values"
+        "--more-values",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="files <release>.yaml here win over the environment's values; may be repeated, then the last one wins",
     )
     command = add("uninstall", "uninstall all releases in reverse order, after asking", dry=True)
     command.add_argument("--yes", action="store_true", help="do not ask")
@@ -142,7 +147,8 @@ def _install(cluster: Cluster, options: argparse.Namespace) -> None:
         find_release(options.only)
     check_folders(options.charts, options.more_values)
     # Commands run at the root of the repository, wherever this one was typed.
-    sources = Sources(*(folder and folder.absolute() for folder in (options.charts, options.more_values)))
+    folders = tuple(folder.absolute() for folder in options.more_values)
+    sources = Sources(options.charts and options.charts.absolute(), folders)
     steps = install_steps(cluster, options.environment, options.only, sources)
     if options.dry_run:
         show(steps)

@@ -1,5 +1,6 @@
 """What is installed and how: k8s/releases/releases.yaml, with the versions of versions.yaml."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,12 +57,12 @@ class Release:
     """Jobs to delete before an upgrade."""
     waits: tuple[Wait, ...]
 
-    def value_files(self, environment: str, more: Path | None = None) -> list[str]:
+    def value_files(self, environment: str, more: Sequence[Path] = ()) -> list[str]:
         """The files of values for one environment, the later ones winning; last of all `<release>.yaml` of `more`."""
         overlay = f"k8s/environments/{environment}/{self.name}.yaml"
-        own = more / f"{self.name}.yaml" if more else None
+        own = [file for folder in more if (file := folder / f"{self.name}.yaml").exists()]
         files = [*self.values, *([overlay] if (REPOSITORY / overlay).exists() else [])]
-        return [*files, *([str(own)] if own and own.exists() else [])]
+        return [*files, *map(str, own)]
 
     def secrets(self, environment: str) -> dict[str, list[str]]:
         """The secrets that it needs in an environment, by namespace."""
@@ -95,7 +96,7 @@ def releases() -> tuple[Release, ...]:
     return tuple(_release(entry) for entry in content["releases"])
 
 
-def check_folders(charts: Path | None, more_values: Path | None) -> None:
+def check_folders(charts: Path | None, more_values: Sequence[Path]) -> None:
     """Look into the folders that stand for registries and that add values.
 
     Raises:
@@ -111,14 +112,12 @@ def check_folders(charts: Path | None, more_values: Path | None) -> None:
                 "(`helm pull --untar --untardir`).",
                 2,
             )
-    if more_values:
-        names = {release.name for release in releases()}
-        found = {file.stem for file in more_values.glob("*.yaml")}
+    names = {release.name for release in releases()}
+    for folder in more_values:
+        found = {file.stem for file in folder.glob("*.yaml")}
         if not found or found - names:
             wrong = ", ".join(sorted(f"{name}.yaml" for name in found - names)) or "no file *.yaml"
-            raise UserError(
-                f"{more_values} has {wrong}: name each file after its release ({', '.join(sorted(names))}).", 2
-            )
+            raise UserError(f"{folder} has {wrong}: name each file after its release ({', '.join(sorted(names))}).", 2)
 
 
 def find_release(name: str) -> Release:

@@ -34,8 +34,8 @@ class Sources:
 
     charts: Path | None = None
     """A folder that has the charts of others, for a cluster that is far from their registries."""
-    more_values: Path | None = None
-    """A folder with files `<release>.yaml`, which win over the environment's."""
+    more_values: tuple[Path, ...] = ()
+    """Folders with files `<release>.yaml`, which win over the environment's; those of later folders win over all."""
 
 
 def install_steps(

@@ -97,7 +97,7 @@ NEEDS = [
     ("ingress", "api-server", 8080),
 ]
 NEED_API_SERVER = "kafka entity-operator driver scheduler worker triggerer dag-processor api-server"
-"""For: the node's rack; topics and users; executors; pods of tasks; applications; logs of pods."""
+"""For: its certificates; topics and users; executors; pods of tasks; applications; logs of pods."""
 PORTS = {port for _, _, port in NEEDS} | {22, 80, 443, 2181, 6066, 6443, 7077, 8080, 9000, 9092, 9094, 10250}
 
 
@@ -127,6 +127,11 @@ def test_what_gets_out(policies, source):
     assert not allowed(policies, pod, DNS, 443)
     assert not allowed(policies, pod, INTERNET, 443)
     assert not allowed(policies, pod, PODS["somebody elsewhere"], 443)
+
+
+def test_kafka_reads_its_certificates_without_racks_too():
+    policies = of_kind(render_chart({**VALUES, "kafka": {"rackTopologyKey": ""}}), "NetworkPolicy")
+    assert allowed(policies, PODS["kafka"], API_SERVER, 6443)
 
 
 def test_counters_reach_statsd(policies):

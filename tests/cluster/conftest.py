@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.plugin import *  # noqa: F403 - fixtures, and the table of times
+from tests.cluster.plugin import put_in_order
 from tests.cluster.providers import ProvidedCluster, UnavailableError, provided
 
 FOLDER = Path(__file__).parent
@@ -18,6 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+    put_in_order(items)
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,6 @@ def _fill(context: Path, name: str) -> None:
         sets = jars.fetch(find_java(), load_settings().jars, names=("kafka", "metrics"))
         for name_of_set, folder in (("kafka", "libs"), ("metrics", "reporter")):
             shutil.copytree(sets[name_of_set], context / "kafka" / folder, copy_function=_link)
-        shutil.copy(REPOSITORY / "embedded" / "kafka-log4j2.xml", context / "kafka" / "log4j2.xml")
         (context / "requirements").mkdir()
         for lock in ("tools.lock", "standins.lock"):
             shutil.copy(REPOSITORY / "requirements" / lock, context / "requirements")

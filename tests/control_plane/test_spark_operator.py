@@ -232,8 +232,8 @@ def test_the_real_spark_submit_makes_a_driver_that_the_namespace_admits(
         assert {"KAFKA_USERNAME", "MILLRACE_METRICS_PORT"} <= {each["name"] for each in container["env"]}
         assert {"/etc/millrace/kafka", "/opt/spark/conf"} <= {each["mountPath"] for each in container["volumeMounts"]}
         maps = plane.get("configmaps", f"--namespace={place}")["items"]
-        (template,) = [each for each in maps if "pod-spec-template.yml" in (each.get("data") or {})]
-        executor = yaml.safe_load(template["data"]["pod-spec-template.yml"])["spec"]["containers"][0]
+        (template,) = [each for each in maps if "podspec-configmap-key" in (each.get("data") or {})]
+        executor = yaml.safe_load(template["data"]["podspec-configmap-key"])["spec"]["containers"][0]
         assert executor["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         info = eventually(lambda: application.status()["driverInfo"].get("webUIServiceName") and application.status())
         assert info["driverInfo"]["webUIServiceName"] == f"{NAME}-ui-svc"

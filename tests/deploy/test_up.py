@@ -285,14 +285,18 @@ def test_ctrl_c_ends_what_runs_and_says_how_to_go_on(world, number, match):
         text=True,
         start_new_session=True,
     )
-    reached = wait_until(
-        lambda: [call for call in world.recorded() if "strimzi" in call["line"] and running(call, match)]
-    )
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)  # as a terminal does
-    else:
-        process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    try:
+        reached = wait_until(
+            lambda: [call for call in world.recorded() if "strimzi" in call["line"] and running(call, match)]
+        )
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert "Stopped. What is done stays: the same command goes on from here." in errors
     assert "Traceback" not in errors
@@ -313,7 +317,7 @@ def alive(pid):
     return True
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=180):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():

@@ -63,11 +63,13 @@ def digest_of(folders: Iterable[Path], *more: str) -> str:
 
 
 def _ingredients() -> str:
-    """Return a digest of what our images are made from: what .dockerignore lets in, the commit and the settings."""
+    """Return a digest of what our images are made from: what .dockerignore lets in, and the settings.
+
+    Not the commit: an image that an earlier one made from the same files differs in a label only.
+    """
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     folders = [REPOSITORY / line.removeprefix("!") for line in lines if line.startswith("!")]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    return digest_of(folders, commit.stdout, VERSION, *(f"{name}={os.environ.get(name)}" for name in SETTINGS))
+    return digest_of(folders, VERSION, *(f"{name}={os.environ.get(name)}" for name in SETTINGS))
 
 
 @dataclass

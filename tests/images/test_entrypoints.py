@@ -207,6 +207,15 @@ def test_probes_do_not_wait(container):
     assert container.called() == ["airflow", "jobs", "check"]
 
 
+def test_a_tasks_pod_does_not_ask_for_the_database(container):
+    """Network policies keep it from there; the executor sets the variable in each pod that it makes."""
+    container.program("airflow", '[[ "$1" != db ]] || exit 1')
+    container.program("python")
+    result = container.run(AIRFLOW, "python", "-m", "task", AIRFLOW_IS_K8S_EXECUTOR_POD="True")
+    assert result.returncode == 0, result.stderr
+    assert container.called() == ["python", "-m", "task"]
+
+
 def test_airflow_refuses_a_count_that_is_none(container):
     container.program("airflow")
     result = container.run(AIRFLOW, "scheduler", CONNECTION_CHECK_MAX_COUNT="ten")

@@ -21,12 +21,12 @@ PASSWORDS = {"postgres-password": "of the superuser", "airflow-password": 'it\'s
 
 # Starts the server as a pod does, asks it what the arguments say, and stops it as a cluster does.
 ASK = """
-/entrypoint.sh "$@" -c port=$PORT >/tmp/log 2>&1 &
-until pg_isready --quiet --host=127.0.0.1 --port=$PORT --username=postgres; do
+/entrypoint.sh "$@" >/tmp/log 2>&1 &
+until pg_isready --quiet --host=127.0.0.1 --username=postgres; do
   kill -0 $! || { cat /tmp/log; exit 1; }
   sleep 0.2
 done
-psql --no-psqlrc -At --host="$FROM" --port=$PORT --username="$AS" --dbname="$DATABASE" --command="$QUERY" 2>&1
+psql --no-psqlrc -At --host="$FROM" --username="$AS" --dbname="$DATABASE" --command="$QUERY" 2>&1
 kill -INT $!
 wait $!
 echo "ended with $?"
@@ -50,7 +50,7 @@ class Server:
 
     def ask(self, query: str, *, user: str, password: str = "", database: str, host: str = "127.0.0.1") -> list[str]:
         """Start, ask, stop. Returns the answer, how the server ended, and how many files it ran before."""
-        given = {"PORT": self.port, "FROM": host, "AS": user, "DATABASE": database, "QUERY": query}
+        given = {"PGPORT": self.port, "FROM": host, "AS": user, "DATABASE": database, "QUERY": query}
         command = ["bash", "-c", ASK, "bash", *self.pod["args"]]
         variables = environment(self.pod) | given | ({"PGPASSWORD": password} if password else {})
         return self.container.execute(*command, **variables).stdout.splitlines()
@@ -98,8 +98,8 @@ def test_operators_have_python_java_kafka_and_spark(operators: Container) -> Non
     assert operators.output("python", "-c", f"import sys, {modules}; print(sys.prefix)") == "/opt/standins"
     assert operators.output("python", "-c", "import tests.cluster.standins, tests.certificates; print(1)") == "1"
     assert operators.output("id", "--user") == "10001"
-    java = ["/opt/java/bin/java", "-Dlog4j2.configurationFile=/opt/kafka/log4j2.xml"]
-    tool = operators.execute(*java, "-cp", "/opt/kafka/libs/*", "kafka.tools.StorageTool", "random-uuid")
+    java = ["/opt/java/bin/java", "-cp", "/opt/kafka/libs/*"]
+    tool = operators.execute(*java, "kafka.tools.StorageTool", "random-uuid")
     assert tool.returncode == 0, tool.stderr
     assert not tool.stderr
     assert operators.output("ls", "/opt/kafka/reporter").count("metrics-reporter") >= 1

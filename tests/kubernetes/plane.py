@@ -40,6 +40,10 @@ def _end_with_the_tests() -> None:
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
+NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc.cluster.local")
+"""Of the API server, besides kubernetes.default.svc."""
+
+
 class Process:
     """A program in a session of its own, ended by its process id; its output goes to a file."""
 
@@ -95,7 +99,9 @@ class ControlPlane:
         self.url = f"https://{address}:{self.port}"
         self._etcd_port = free_port()
         self._token_key = signing_key(folder / "certificates" / "tokens.key")
-        self._server = self.authority.sign("server", "kube-apiserver", server=True, addresses=(address, service))
+        self._server = self.authority.sign(
+            "server", "kube-apiserver", server=True, addresses=(address, service), names=NAMES
+        )
         self._to_kubelets = self.authority.sign("to-kubelets", "kube-apiserver-kubelet-client", ("system:masters",))
         self._running: dict[str, Process] = {}
         self.admin = self.kubeconfig("admin", groups=("system:masters",))

@@ -1,6 +1,7 @@
 """A SparkApplication as an object in the cluster: how one is made, and what its status says."""
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,11 @@ _STILL_ENDING = {
     ApplicationState.SUSPENDED: ApplicationState.SUSPENDING,
 }
 """What a state amounts to while a driver's pod is still there: the operator doesn't always wait for its end."""
+
+_REASONS = (
+    re.compile(r"Message: (.+?)\. Received status:", re.DOTALL),
+    re.compile(r'^Exception in thread "[^"]*" (.+)$', re.MULTILINE),
+)
 
 
 def driver_labels(name: str) -> dict[str, str]:
@@ -93,7 +99,7 @@ def _without_object(name: str, namespace: str, living: Mapping[str, Any] | None)
 
 def _state(found: Mapping[str, Any], living: Mapping[str, Any] | None) -> tuple[ApplicationState, str]:
     said = (found.get("status") or {}).get("applicationState") or {}
-    text, message = said.get("state") or "", pods.shorten(said.get("errorMessage") or "")
+    text, message = said.get("state") or "", pods.shorten(_reason(said.get("errorMessage") or ""))
     trouble = pods.problem(living) if living else ""
     if found["metadata"].get("deletionTimestamp"):
         return ApplicationState.FAILING, "it is being deleted"
@@ -110,6 +116,17 @@ def _state(found: Mapping[str, Any], living: Mapping[str, Any] | None) -> tuple[
         why = annotation(found, STOPPED) or "spec.suspend is set"
         return (ApplicationState.FAILED if annotation(found, BY_FORCE) else state), why
     return state, ": ".join(filter(None, (message, trouble)))
+
+
+def _reason(message: str) -> str:
+    """Return what matters of an error message: of a failed submission the operator gives all that spark-submit wrote.
+
+    The reason stands between warnings and a stack trace: the API server's own words, else the first exception.
+    """
+    for pattern in _REASONS:
+        if match := pattern.search(message):
+            return match[1]
+    return message
 
 
 def metrics_url(found: Mapping[str, Any], living: Mapping[str, Any] | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 from tests.cluster.local import settings
 
 DNS_IMAGE = "docker.io/millrace-tests/coredns:0.1.0"
-COREFILE = f""".:5353 {{
+COREFILE = f""".:53 {{
     errors
     health :8080
     ready :8181
@@ -15,6 +15,7 @@ COREFILE = f""".:5353 {{
         ttl 5
     }}
     cache 5
+    prometheus :9153
 }}
 """
 STORAGE_CLASS = "standard"
@@ -33,8 +34,9 @@ def dns() -> list[dict[str, Any]]:
         "image": DNS_IMAGE,
         "args": ["-conf", "/etc/coredns/Corefile"],
         "ports": [
-            {"name": "dns", "containerPort": 5353, "protocol": "UDP"},
-            {"name": "dns-tcp", "containerPort": 5353, "protocol": "TCP"},
+            {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+            {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": 9153, "protocol": "TCP"},
         ],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, **probe},
         "volumeMounts": [{"name": "configuration", "mountPath": "/etc/coredns", "readOnly": True}],
@@ -49,12 +51,15 @@ def dns() -> list[dict[str, Any]]:
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": 65534,
+            # Policies name the port that the pod has, and a cluster's DNS is at 53.
+            "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     }
     ports = [
         {"name": "dns", "port": 53, "targetPort": "dns", "protocol": "UDP"},
         {"name": "dns-tcp", "port": 53, "targetPort": "dns-tcp", "protocol": "TCP"},
+        {"name": "metrics", "port": 9153, "targetPort": "metrics", "protocol": "TCP"},
     ]
     reads = [
         {"apiGroups": [""], "resources": ["services", "namespaces"], "verbs": ["list", "watch"]},

@@ -8,16 +8,18 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ClusterMetadata, OffsetSpec
+from confluent_kafka.admin import ClusterMetadata, OffsetSpec
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from tests.cluster.standins.strimzi.admin import SECONDS, connect, results
 from tests.cluster.standins.strimzi.clusters import RefusedError
 from tests.cluster.standins.strimzi.health import serve
+from tests.cluster.standins.strimzi.kafka import Kafka, UnansweredError
 from tests.cluster.standins.strimzi.names import METRICS
 
 Partition = tuple[str, int]
+# Prometheus waits for 10 s in all; where one answer takes this long, the others don't come either.
+SECONDS = 4.0
 _LOG = logging.getLogger(__name__)
 _HELP = {
     "kafka_brokers": "Number of Brokers in the Kafka Cluster",
@@ -40,9 +42,9 @@ _HELP = {
 class Exporter:
     """A collector of prometheus_client."""
 
-    def __init__(self, admin: AdminClient, topics: str = ".*", groups: str = ".*") -> None:
+    def __init__(self, kafka: Kafka, topics: str = ".*", groups: str = ".*") -> None:
         """Prepare; `topics` and `groups` are expressions of those that are shown."""
-        self._admin = admin
+        self._kafka = kafka
         self._topics, self._groups = re.compile(topics), re.compile(groups)
         self._one_at_a_time = threading.Lock()
 
@@ -55,13 +57,19 @@ class Exporter:
         with self._one_at_a_time:
             families = _Families()
             try:
-                metadata = self._admin.list_topics(timeout=SECONDS)
+                metadata = self._metadata()
                 families.add("kafka_brokers", {}, len(metadata.brokers))
                 latest = self._of_topics(metadata, families)
                 self._of_groups(families, latest)
-            except (KafkaException, RefusedError) as error:
-                _LOG.warning("The brokers did not answer: %s", error)
+            except (RefusedError, UnansweredError) as error:
+                _LOG.warning("Some figures are missing: %s", error)
         yield from families.all.values()
+
+    def _metadata(self) -> ClusterMetadata:
+        try:
+            return self._kafka.admin.list_topics(timeout=self._kafka.seconds)
+        except KafkaException as error:
+            raise self._kafka.unanswered(error.args[0].str()) from None
 
     def _of_topics(self, metadata: ClusterMetadata, families: "_Families") -> dict[Partition, int]:
         shown = [each for each in metadata.topics.values() if self._topics.search(each.topic)]
@@ -96,23 +104,29 @@ class Exporter:
         asked = {TopicPartition(*each): which for each in partitions}
         if not asked:
             return {}
-        found = self._admin.list_offsets(asked, request_timeout=SECONDS)
-        answers = zip(found, results(found.values()), strict=True)
+        found = self._kafka.admin.list_offsets(asked, request_timeout=self._kafka.seconds)
+        answers = zip(found, self._kafka.answers(found.values()), strict=True)
         return {(each.topic, each.partition): answer.offset for each, answer in answers}
 
     def _of_groups(self, families: "_Families", latest: dict[Partition, int]) -> None:
-        [listed] = results([self._admin.list_consumer_groups(request_timeout=SECONDS)])
+        seconds = self._kafka.seconds
+        [listed] = self._kafka.answers([self._kafka.admin.list_consumer_groups(request_timeout=seconds)])
+        if listed.errors:
+            raise self._kafka.unanswered(listed.errors[0])
         groups = [each.group_id for each in listed.valid if self._groups.search(each.group_id)]
         if not groups:
             return
-        for described in results(self._admin.describe_consumer_groups(groups, request_timeout=SECONDS).values()):
+        futures = self._kafka.admin.describe_consumer_groups(groups, request_timeout=seconds).values()
+        for described in self._kafka.answers(futures):
             families.add("kafka_consumergroup_members", {"consumergroup": described.group_id}, len(described.members))
         for group in groups:
             self._of_group(families, group, latest)
 
     def _of_group(self, families: "_Families", group: str, latest: dict[Partition, int]) -> None:
         asked = [ConsumerGroupTopicPartitions(group)]
-        [found] = results(self._admin.list_consumer_group_offsets(asked, request_timeout=SECONDS).values())
+        seconds = self._kafka.seconds
+        futures = self._kafka.admin.list_consumer_group_offsets(asked, request_timeout=seconds).values()
+        [found] = self._kafka.answers(futures)
         sums: dict[str, tuple[int, int]] = {}
         for each in found.topic_partitions:
             if (each.topic, each.partition) not in latest:
@@ -147,7 +161,7 @@ def main() -> None:
     registry = CollectorRegistry()
     environment = os.environ
     topics, groups = (environment[f"KAFKA_EXPORTER_{what}_REGEX"] for what in ("TOPIC", "GROUP"))
-    registry.register(Exporter(connect(environment), topics, groups))
+    registry.register(Exporter(Kafka(environment, SECONDS), topics, groups))
     serve(METRICS, registry, lambda: True)
     threading.Event().wait()
 

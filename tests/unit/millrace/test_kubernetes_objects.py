@@ -200,6 +200,28 @@ def job_status(found: dict[str, Any] | None, *own: Any) -> Any:
     return job_resource.status_of("j", "streams", found, list(own))
 
 
+@pytest.mark.parametrize(
+    ("wrote", "reason"),
+    [
+        (
+            'Exception in thread "main" io.fabric8.kubernetes.client.KubernetesClientException: Failure executing. '
+            'Message: pods "app-driver" is forbidden: violates PodSecurity "restricted:latest". Received status: '
+            "Status(apiVersion=v1)",
+            'pods "app-driver" is forbidden: violates PodSecurity "restricted:latest"',
+        ),
+        (
+            'Exception in thread "main" org.apache.spark.SparkException: External scheduler cannot be instantiated',
+            "org.apache.spark.SparkException: External scheduler cannot be instantiated",
+        ),
+    ],
+)
+def test_reason_of_a_failed_submission_is_found_in_what_it_wrote(wrote: str, reason: str) -> None:
+    found = application("SUBMISSION_FAILED")
+    lines = ["WARNING: using incubator modules"] * 100 + [wrote] + ["\tat org.apache.spark.X"] * 500
+    found["status"]["applicationState"]["errorMessage"] = "\n".join(lines)
+    assert status(found).message == reason
+
+
 def test_states_of_a_job() -> None:
     assert job_status(None).state is JobState.NEW
     assert job_status(job()).state is JobState.RUNNING

@@ -13,7 +13,7 @@ from millrace.targets import spark_resource
 from millrace.targets.names import OWNER
 from tests.cluster.standins.spark_operator import web_ui
 from tests.cluster.standins.spark_operator.defaults import with_defaults
-from tests.cluster.standins.spark_operator.submission import SubmissionError, command, master, submit
+from tests.cluster.standins.spark_operator.submission import SubmissionError, command, master, run_spark_submit, submit
 from tests.cluster.standins.spark_operator.templates import pod_template
 
 MASTER = "k8s://https://10.96.0.1:443"
@@ -247,6 +247,29 @@ def test_a_submission_that_fails_says_why(stderr: str, message: str, tmp_path: P
         submit(small(), MASTER, Submit(1, stderr), tmp_path)
     assert str(caught.value) == message
     assert [*tmp_path.iterdir()] == []
+
+
+def test_spark_submit_does_not_pass_this_images_pythons_on_to_the_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "spark-submit"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$PYSPARK_PYTHON $PYSPARK_DRIVER_PYTHON $KEPT $*" >&2\nexit 3\n')
+    program.chmod(0o755)
+    for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "KEPT"):
+        monkeypatch.setenv(name, "value")
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    result = run_spark_submit(["--name", "a"])
+    assert (result.returncode, result.stderr.split()) == (3, ["value", "--name", "a"])
+    monkeypatch.delenv("SPARK_HOME")
+    with pytest.raises(SubmissionError, match="SPARK_HOME"):
+        submit(small(), MASTER, folder=tmp_path)
+
+
+def test_what_upstream_does_not_say_gives_way_to_the_application() -> None:
+    excluded = "spark.kubernetes.driver.pod.excludedFeatureSteps"
+    assert settings(small())[excluded].endswith("NetworkPolicyFeatureStep")
+    assert settings(small(sparkConf={excluded: "none"}))[excluded] == "none"
 
 
 def test_the_api_server_is_the_one_of_the_pods_environment() -> None:

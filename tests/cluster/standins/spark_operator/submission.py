@@ -229,7 +229,7 @@ def run_spark_submit(arguments: list[str]) -> "subprocess.CompletedProcess[str]"
         raise SubmissionError("failed to run spark-submit: env SPARK_HOME is not specified")
     return subprocess.run(
         [f"{home}/bin/spark-submit", *arguments],
-        env={"SPARK_SUBMIT_OPTS": QUICK_START, **os.environ},
+        env=_environment(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -237,6 +237,12 @@ def run_spark_submit(arguments: list[str]) -> "subprocess.CompletedProcess[str]"
         errors="replace",
         check=False,
     )
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return what spark-submit runs with: it would pass the Pythons of this image on to the driver's pod."""
+    kept = {key: value for key, value in own.items() if key not in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")}
+    return {"SPARK_SUBMIT_OPTS": QUICK_START, **kept}
 
 
 def submit(app: Mapping[str, Any], master: str, run: Run = run_spark_submit, folder: Path = FOLDER) -> None:

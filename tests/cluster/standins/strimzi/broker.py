@@ -53,6 +53,8 @@ def installation(environment: Mapping[str, str]) -> Installation:
 
 def main() -> None:
     """Become the node that the environment describes; doesn't return. Raises ApiError."""
+    # That of the container before this one, in the same pod, says nothing of this one.
+    Path(STATE).unlink(missing_ok=True)
     namespace, cluster, node = (os.environ[name] for name in ("NAMESPACE", "CLUSTER", "NODE"))
     read_keys(Api.in_pod("kafka"), namespace, cluster, node)
     cluster_id = (CONFIGURATION / "cluster.id").read_text().strip()

@@ -6,10 +6,10 @@ import time
 from typing import Any, Protocol
 
 from tests.cluster.standins.strimzi import conditions
-from tests.cluster.standins.strimzi.admin import connect
 from tests.cluster.standins.strimzi.api import Api, ApiError
 from tests.cluster.standins.strimzi.clusters import RefusedError
 from tests.cluster.standins.strimzi.health import serve
+from tests.cluster.standins.strimzi.kafka import Kafka, UnansweredError
 from tests.cluster.standins.strimzi.metrics import Metrics
 from tests.cluster.standins.strimzi.names import TOPIC_OPERATOR, USER_OPERATOR
 from tests.cluster.standins.strimzi.topics import Topics
@@ -71,10 +71,12 @@ class EntityOperator:
                 self._of.gone(name)
             else:
                 self._tell(resource)
-        except (ApiError, RefusedError) as error:
+        except (ApiError, RefusedError, UnansweredError) as error:
             _LOG.warning("%s %s: %s", self._of.kind, name, error)
             self.metrics.done(self._of.kind, self._namespace, time.monotonic() - begun, failed=True)
-            self._failed(resource, error)
+            # That the brokers don't answer says nothing of the resource.
+            if not isinstance(error, UnansweredError):
+                self._failed(resource, error)
             self._work.add((self._namespace, name), RETRY_SECONDS)
         else:
             _LOG.info("%s %s is as it says.", self._of.kind, name)
@@ -115,21 +117,21 @@ class EntityOperator:
         try:
             found = self._api.find(self._of.kind, self._namespace, self._labels)
             self._of.sweep({each["metadata"]["name"] for each in found})
-        except (ApiError, RefusedError) as error:
+        except (ApiError, RefusedError, UnansweredError) as error:
             _LOG.warning("What no %s speaks of can't be ended: %s", self._of.kind, error)
 
 
 def topic_operator() -> None:
     """Run in a pod, as the cluster operator's environment says."""
     api = Api.in_pod("strimzi-topic-operator")
-    _run(api, Topics(api, connect(os.environ)), TOPIC_OPERATOR)
+    _run(api, Topics(api, Kafka(os.environ)), TOPIC_OPERATOR)
 
 
 def user_operator() -> None:
     """Run in a pod, as the cluster operator's environment says."""
     api = Api.in_pod("strimzi-user-operator")
     rules = os.environ["STRIMZI_ACLS_ADMIN_API_SUPPORTED"] == "true"
-    _run(api, Users(api, connect(os.environ), rules), USER_OPERATOR)
+    _run(api, Users(api, Kafka(os.environ), rules), USER_OPERATOR)
 
 
 def _run(api: Api, kind: Kind, port: int) -> None:

@@ -1,5 +1,6 @@
 """The port of an operator: /metrics, and /healthy and /ready for the kubelet."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +29,9 @@ def serve(port: int, registry: CollectorRegistry, ready: Callable[[], bool]) -> 
             self.send_header("Content-Type", content)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            # Who asked may have gone.
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(body)
 
     server = ThreadingHTTPServer(("", port), Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

@@ -3,9 +3,8 @@
 import time
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, TopicCollection
 from confluent_kafka.admin import (
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -16,9 +15,9 @@ from confluent_kafka.admin import (
     TopicDescription,
 )
 
-from tests.cluster.standins.strimzi.admin import SECONDS, results
 from tests.cluster.standins.strimzi.api import Api, ApiError
 from tests.cluster.standins.strimzi.clusters import RefusedError
+from tests.cluster.standins.strimzi.kafka import Kafka
 
 FINALIZER = "strimzi.io/topic-operator"
 # The broker's own default, of partitions and of replicas.
@@ -30,8 +29,8 @@ class Topics:
 
     kind = "KafkaTopic"
 
-    def __init__(self, api: Api, admin: AdminClient) -> None:
-        self._api, self._admin = api, admin
+    def __init__(self, api: Api, kafka: Kafka) -> None:
+        self._api, self._kafka = api, kafka
 
     def reconcile(self, resource: dict[str, Any]) -> dict[str, Any] | None:
         """Do as a resource says. Return the fields of its status; None if it is on its way out. Raises RefusedError."""
@@ -58,7 +57,7 @@ class Topics:
         found = self._find(name)
         if found is None:
             new = NewTopic(name, spec.get("partitions", DEFAULT), spec.get("replicas", DEFAULT), config=config)
-            results(self._admin.create_topics([new], operation_timeout=SECONDS).values())
+            self._kafka.answers(self._kafka.admin.create_topics([new], operation_timeout=self._kafka.seconds).values())
             found = self._wait_for(name)
         else:
             self._partitions(found, spec)
@@ -66,17 +65,14 @@ class Topics:
         return {"topicName": name, **({"topicId": str(found.topic_id)} if found else {})}
 
     def _find(self, name: str) -> TopicDescription | None:
-        [future] = self._admin.describe_topics(TopicCollection([name]), request_timeout=SECONDS).values()
-        try:
-            return future.result(SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return None
-            raise RefusedError(error.args[0].str(), "KafkaError") from None
+        asked = TopicCollection([name])
+        futures = self._kafka.admin.describe_topics(asked, request_timeout=self._kafka.seconds).values()
+        [found] = self._kafka.answers(futures, KafkaError.UNKNOWN_TOPIC_OR_PART)
+        return found
 
     def _wait_for(self, name: str) -> TopicDescription | None:
         """Return a topic that was made a moment ago: brokers hear of it a little later than it is made."""
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + self._kafka.seconds
         while (found := self._find(name)) is None and time.monotonic() < deadline:
             time.sleep(0.05)
         return found
@@ -91,26 +87,22 @@ class Topics:
                 f"Replication factor change not supported: that of {found.name} is {max(replicas)}.", "NotSupported"
             )
         if wanted > number:
-            results(self._admin.create_partitions([NewPartitions(found.name, wanted)]).values())
+            self._kafka.answers(self._kafka.admin.create_partitions([NewPartitions(found.name, wanted)]).values())
 
     def _configure(self, name: str, wanted: dict[str, str]) -> None:
         resource = ConfigResource(ResourceType.TOPIC, name)
-        [entries] = results(self._admin.describe_configs([resource]).values())
+        [entries] = self._kafka.answers(self._kafka.admin.describe_configs([resource]).values())
         own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
         found = {each.name: each.value for each in entries.values() if each.source == own}
         for key, value in changes(found, wanted).items():
             kind = AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
             resource.add_incremental_config(ConfigEntry(key, value, incremental_operation=kind))
         if resource.incremental_configs:
-            results(self._admin.incremental_alter_configs([resource]).values())
+            self._kafka.answers(self._kafka.admin.incremental_alter_configs([resource]).values())
 
     def _delete(self, name: str) -> None:
-        [future] = self._admin.delete_topics([name], operation_timeout=SECONDS).values()
-        try:
-            future.result(SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise RefusedError(error.args[0].str(), "KafkaError") from None
+        futures = self._kafka.admin.delete_topics([name], operation_timeout=self._kafka.seconds).values()
+        self._kafka.answers(futures, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
     def _finalizers(self, resource: dict[str, Any], finalizers: list[str]) -> None:
         version = resource["metadata"]["resourceVersion"]

@@ -4,13 +4,12 @@ import hashlib
 import secrets as random
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -21,9 +20,9 @@ from confluent_kafka.admin import (
 
 from tests.cluster.standins.strimzi import names, secrets
 from tests.cluster.standins.strimzi.acls import bindings
-from tests.cluster.standins.strimzi.admin import SECONDS, results
 from tests.cluster.standins.strimzi.api import Api
 from tests.cluster.standins.strimzi.clusters import RefusedError
+from tests.cluster.standins.strimzi.kafka import Kafka
 
 ITERATIONS = 4096
 MANAGED_BY = "strimzi-user-operator"
@@ -35,9 +34,9 @@ class Users:
 
     kind = "KafkaUser"
 
-    def __init__(self, api: Api, admin: AdminClient, rules: bool) -> None:
+    def __init__(self, api: Api, kafka: Kafka, rules: bool) -> None:
         """Prepare; `rules` where the brokers ask for rules at all."""
-        self._api, self._admin, self._rules = api, admin, rules
+        self._api, self._kafka, self._rules = api, kafka, rules
         # Kafka keeps passwords so that they can't be read back: what was set last is remembered, for the same reason as
         # a digest, and set again after each start.
         self._known: dict[str, bytes] = {}
@@ -65,7 +64,7 @@ class Users:
         self._set_rules(name, set())
         if name in self._in_kafka(name):
             deletion = UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_512)
-            results(self._admin.alter_user_scram_credentials([deletion]).values())
+            self._kafka.answers(self._kafka.admin.alter_user_scram_credentials([deletion]).values())
 
     def sweep(self, names_of_resources: set[str]) -> None:
         """End the users whose resources went while nobody looked."""
@@ -97,29 +96,26 @@ class Users:
             return
         credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, ITERATIONS)
         change = UserScramCredentialUpsertion(name, credential, password.encode())
-        results(self._admin.alter_user_scram_credentials([change]).values())
+        self._kafka.answers(self._kafka.admin.alter_user_scram_credentials([change]).values())
         self._known[name] = digest
 
     def _in_kafka(self, name: str | None = None) -> set[str]:
         """Return the users, or the one, that have a password."""
-        found = self._admin.describe_user_scram_credentials([name] if name else None, request_timeout=SECONDS)
-        if not isinstance(found, dict):
-            return set(results([found])[0])
-        try:
-            return {each for each, future in found.items() if future.result(SECONDS)}
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.RESOURCE_NOT_FOUND:
-                return set()
-            raise RefusedError(error.args[0].str(), "KafkaError") from None
+        describe, timeout = self._kafka.admin.describe_user_scram_credentials, self._kafka.seconds
+        if name is None:
+            [found] = self._kafka.answers([describe(None, request_timeout=timeout)])
+            return set(found)
+        futures = describe([name], request_timeout=timeout).values()
+        return {name} if any(self._kafka.answers(futures, KafkaError.RESOURCE_NOT_FOUND)) else set()
 
     def _set_rules(self, name: str, wanted: set[AclBinding]) -> None:
         if not self._rules:
             return
         found = self._find_rules(name)
         if wanted - found:
-            results(self._admin.create_acls(list(wanted - found)).values())
+            self._kafka.answers(self._kafka.admin.create_acls(list(wanted - found)).values())
         if found - wanted:
-            results(self._admin.delete_acls([_exactly(each) for each in found - wanted]).values())
+            self._kafka.answers(self._kafka.admin.delete_acls([_exactly(each) for each in found - wanted]).values())
 
     def _find_rules(self, name: str | None) -> set[AclBinding]:
         everything = AclBindingFilter(
@@ -131,7 +127,8 @@ class Users:
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
-        [found] = results([self._admin.describe_acls(everything, request_timeout=SECONDS)])
+        future = self._kafka.admin.describe_acls(everything, request_timeout=self._kafka.seconds)
+        [found] = self._kafka.answers([future])
         return set(found)
 
 

@@ -21,8 +21,9 @@ if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
   # Words of their own, as the official image takes them.
   read -ra options <<<"${POSTGRES_INITDB_ARGS:-}"
   initdb --username=postgres --pwfile="$POSTGRES_PASSWORD_FILE" "${options[@]}"
-  # initdb lets in who comes from this machine; the cluster is outside.
+  # initdb lets in who comes from this machine, and so does the server; the cluster is outside.
   printf '\nhost all all all scram-sha-256\n' >>"$PGDATA/pg_hba.conf"
+  printf "\nlisten_addresses = '*'\n" >>"$PGDATA/postgresql.conf"
 
   # On its socket only, so that nobody takes it for the server that is to stay.
   pg_ctl --pgdata="$PGDATA" --wait --options="$(printf '%q ' "$@" -c listen_addresses=)" start
