@@ -69,7 +69,7 @@ def before_the_stream(platform: Platform, run: Run, faults: Faults) -> None:
 
 def while_it_streams(platform: Platform, run: Run, faults: Faults) -> None:
     """The faults of those who carry data."""
-    # The checkpoint of an earlier run is gone by then; a first batch is all that is waited for, since the replay goes on.
+    # By then the checkpoint of an earlier run is gone. No task is waited for: the replay goes on meanwhile.
     run.wait_for_task("start_generator", ("success",), RECOVERY_SECONDS)
     eventually(
         lambda: platform.bucket.last_commit() > 0, "a second batch", 2 * RECOVERY_SECONDS, every=1, else_=run.describe
