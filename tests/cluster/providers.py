@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from embedded.paths import REPOSITORY
 from k8s.install import kind
 from k8s.install.cluster import Cluster as Context
@@ -141,7 +143,11 @@ def provided(name: str) -> Iterator[ProvidedCluster]:
                     node.load(image)
                 node.define(definitions)
                 node.wait_for_names()
-                yield LocalCluster(node)
+                # This process is in the node's network, and so are its commands.
+                with pytest.MonkeyPatch.context() as patch:
+                    for name, value in node.environment.items():
+                        patch.setenv(name, value)
+                    yield LocalCluster(node)
         case "kind":
             missing = [each for each in ("docker", "kind", "kubectl", "helm") if shutil.which(each) is None]
             if missing:
