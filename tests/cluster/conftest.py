@@ -1,6 +1,7 @@
 """One cluster for all tests of this folder, with everything installed in it (platform.py)."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[ProvidedCluster]:
     """The cluster that CLUSTER names: local (the default), kind or existing."""
+    # An end that is asked for by `kill` is as orderly as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with provided(os.environ.get("CLUSTER", "local")) as cluster:
             yield cluster

@@ -145,8 +145,8 @@ def provided(name: str) -> Iterator[ProvidedCluster]:
                 node.wait_for_names()
                 # This process is in the node's network, and so are its commands.
                 with pytest.MonkeyPatch.context() as patch:
-                    for name, value in node.environment.items():
-                        patch.setenv(name, value)
+                    for variable, value in node.environment.items():
+                        patch.setenv(variable, value)
                     yield LocalCluster(node)
         case "kind":
             missing = [each for each in ("docker", "kind", "kubectl", "helm") if shutil.which(each) is None]
