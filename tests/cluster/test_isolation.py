@@ -135,4 +135,7 @@ def test_nothing_runs_as_root(namespace, cluster, platform):
     }
     assert found or namespace == "streams"
     assert not {name: ids for name, ids in found.items() if 0 in ids}
-    assert not [name for name, ids in found.items() if not ids], "nobody says as whom these run"
+    # A task's pod may have ended while it was asked.
+    running = {pod["metadata"]["name"] for pod in platform.pods(namespace) if pod["status"]["phase"] == "Running"}
+    silent = [name for name, ids in found.items() if not ids and name.partition("/")[0] in running]
+    assert not silent, "nobody says as whom these run"

@@ -65,7 +65,10 @@ class Started:
 
 def outside() -> tuple[str, list[str]]:
     """What everybody else on this machine sees of such nodes: its links, and its mounts of their folders."""
-    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
+    # The tests themselves are in the network of the cluster that they share.
+    links = subprocess.run(
+        ["nsenter", "--net=/proc/1/ns/net", "ip", "-brief", "link"], capture_output=True, text=True, check=True
+    ).stdout
     return links, [line for line in Path("/proc/1/mounts").read_text().splitlines() if PREFIX in line]
 
 
