@@ -1,11 +1,13 @@
 """Tools that are written in Go: built once from their modules, at the versions that versions.yaml pins."""
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -79,9 +81,19 @@ def go_tool(name: str) -> Path:
     tool = GO_TOOLS[name]
     version = versions()["tools"][tool.pinned_as or name]
     built = load_settings().home / "tools" / "-".join([name, version, *tool.tags.split()])
-    if not built.exists():
-        _build(name, tool, f"v{version}", built)
+    with built_once(built):
+        if not built.exists():
+            _build(name, tool, f"v{version}", built)
     return built
+
+
+@contextmanager
+def built_once(path: Path) -> Iterator[None]:
+    """While somebody builds what goes to `path`, others who want it wait instead of building it, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @cache

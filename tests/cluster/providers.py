@@ -17,8 +17,8 @@ from k8s.install import kind
 from k8s.install.cluster import Cluster as Context
 from k8s.install.pages import Forward
 from tests.cluster.definitions import all_definitions
-from tests.cluster.images import archives
-from tests.cluster.local.node import Node, local_node, prepare_programs, why_not
+from tests.cluster.local.node import Node, local_node, why_not
+from tests.cluster.prepare import prepare
 
 STANDINS = Path(__file__).parent / "standins"
 INSTALL_SECONDS = 1800
@@ -136,8 +136,7 @@ def provided(name: str) -> Iterator[ProvidedCluster]:
             if reason := why_not():
                 raise UnavailableError(f"CLUSTER=local {reason}")
             # All that comes from a package registry comes now: the cluster's network leads nowhere.
-            definitions, images = all_definitions(), archives()
-            prepare_programs()
+            definitions, images = all_definitions(), prepare()
             with local_node() as node:
                 for image in images:
                     node.load(image)

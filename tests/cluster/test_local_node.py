@@ -33,7 +33,7 @@ class Started:
         before = folders()
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.cluster.local"],
+                [sys.executable, "-m", "tests.cluster.local", "--bare"],
                 cwd=REPOSITORY,
                 env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
                 stdin=subprocess.DEVNULL,

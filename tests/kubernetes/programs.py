@@ -10,7 +10,7 @@ import pytest
 
 from embedded.settings import load_settings
 from embedded.versions import versions
-from tests.go_tools import go_program
+from tests.go_tools import built_once, go_program
 
 SOURCE = Path(__file__).parent / "main.go"
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
@@ -39,22 +39,23 @@ def built() -> Path:
     }
     digest = hashlib.sha256(SOURCE.read_bytes() + repr(sorted(modules.items())).encode()).hexdigest()[:8]
     folder = load_settings().home / "tools" / f"kubernetes-{kubernetes}-{digest}"
-    if not folder.exists():
-        place = folder.with_name(f"incomplete-{folder.name}-{os.getpid()}")
-        place.mkdir(parents=True)
-        try:
-            go_program(
-                SOURCE,
-                modules,
-                place / "program",
-                {
-                    "k8s.io/component-base/version.gitVersion": f"v{kubernetes}",
-                    "k8s.io/client-go/pkg/version.gitVersion": f"v{kubernetes}",
-                },
-            )
-            for name in NAMES:
-                (place / name).symlink_to("program")
-            place.rename(folder)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+    with built_once(folder):
+        if not folder.exists():
+            place = folder.with_name(f"incomplete-{folder.name}-{os.getpid()}")
+            place.mkdir(parents=True)
+            try:
+                go_program(
+                    SOURCE,
+                    modules,
+                    place / "program",
+                    {
+                        "k8s.io/component-base/version.gitVersion": f"v{kubernetes}",
+                        "k8s.io/client-go/pkg/version.gitVersion": f"v{kubernetes}",
+                    },
+                )
+                for name in NAMES:
+                    (place / name).symlink_to("program")
+                place.rename(folder)
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
     return folder

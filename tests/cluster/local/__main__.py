@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.cluster.definitions import all_definitions
-from tests.cluster.local.node import Node, local_node, why_not
+from tests.cluster.local.node import Node, local_node, prepare_programs, why_not
 
 
 def main() -> int:
@@ -15,15 +15,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.local", description=__doc__)
     parser.add_argument("--image", type=Path, action="append", default=[], help="an archive of images to load")
     parser.add_argument("--enter", type=Path, help="write a script that runs a command in the cluster's network there")
+    parser.add_argument("--bare", action="store_true", help="without the definitions of the operators' kinds")
     options = parser.parse_args()
     if reason := why_not():
         sys.stderr.write(f"No cluster can be started here: it {reason}.\n")
         return 2
-    all_definitions()  # what has to be fetched is fetched before there is no network
+    # What has to be fetched is fetched before there is no network.
+    definitions = [] if options.bare else all_definitions()
+    prepare_programs()
     with local_node() as node:
         for archive in options.image:
             node.load(archive)
-        node.define(all_definitions())
+        if definitions:
+            node.define(definitions)
         script = options.enter or node.folder / "enter"
         write_script(node, script)
         sys.stdout.write(f"Ready. {script} kubectl get pods -A    Ctrl-C ends it.\n")

@@ -1,0 +1,41 @@
+"""Build all that a local cluster is made of, while registries can be reached: `python -m tests.cluster.prepare`."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from embedded.errors import UserError
+from tests.cluster.images import archives
+from tests.cluster.local.node import prepare_programs, why_not
+from tests.images.builder import BuildError
+
+
+def prepare() -> list[Path]:
+    """Build the node's programs and the images; return the archives of images. What is built already takes seconds.
+
+    Raises:
+        BuildError: an image can't be built.
+    """
+    began = time.monotonic()
+    prepare_programs()
+    sys.stdout.write(f"{'programs':28} {time.monotonic() - began:6.1f} s\n")
+    return archives()
+
+
+def main() -> int:
+    """Prepare, and say how long each part took."""
+    if reason := why_not():
+        sys.stderr.write(f"Nothing was built, because no cluster can be started here: it {reason}.\n")
+        return 2
+    try:
+        prepare()
+    except (BuildError, UserError, pytest.skip.Exception, pytest.fail.Exception) as error:
+        sys.stderr.write(f"prepare: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
