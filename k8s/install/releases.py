@@ -21,7 +21,8 @@ class Wait:
     """What to wait for after a release was installed."""
 
     what: str
-    arguments: tuple[str, ...]
+    command: tuple[str, ...]
+    """What kubectl is given, but for the namespace and the time."""
     minutes: int
 
 
@@ -159,8 +160,14 @@ def _release(entry: dict[str, Any]) -> Release:
             for environment, by_namespace in entry.get("spared", {}).items()
         },
         replace=tuple(entry.get("replace", ())),
-        waits=tuple(Wait(each["what"], tuple(each["arguments"]), each["minutes"]) for each in entry["waits"]),
+        waits=tuple(_wait(each) for each in entry["waits"]),
     )
+
+
+def _wait(entry: dict[str, Any]) -> Wait:
+    rollout = entry.get("rollout")
+    command = ("rollout", "status", rollout) if rollout else ("wait", *entry["arguments"])
+    return Wait(entry["what"], command, entry["minutes"])
 
 
 def _objects(entry: dict[str, Any], namespace: str | None = None) -> Objects:

@@ -1,10 +1,11 @@
 """Wait for what was installed, saying for what and how long, and why it is not there if it is not."""
 
+import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from k8s.install.cluster import Cluster
 from k8s.install.console import duration, say
@@ -16,7 +17,18 @@ POLL_SECONDS = 0.2
 REPORT_SECONDS = 20.0
 """Time between two lines about what is still missing."""
 GRACE_SECONDS = 30
-"""How much longer than its own timeout `kubectl wait` may take."""
+"""How much longer than its own timeout the command that waits may take.
+
+`kubectl rollout status` counts its timeout for each object anew; here it is for all of them.
+"""
+AGAIN_SECONDS = 5.0
+"""Time at least between two starts of a command that gives up before its time."""
+GIVEN_UP = "exceeded its progress deadline"
+"""How `kubectl rollout status` says that a Deployment has made no progress for ten minutes, or what its spec says.
+
+It says that at once and ends, even if what was in the way is gone since: until the next pod is ready, the Deployment's
+status stays what it was.
+"""
 SHOWN = 4
 """At most this many pods are named in one line."""
 
@@ -24,7 +36,7 @@ SHOWN = 4
 def wait_command(cluster: Cluster, release: Release, wait: Wait) -> list[str]:
     """The command that waits."""
     place = ["--namespace", release.namespace, f"--timeout={wait.minutes * 60}s"]
-    return cluster.kubectl("wait", *wait.arguments, *place)
+    return cluster.kubectl(*wait.command, *place)
 
 
 def wait_for(cluster: Cluster, release: Release, wait: Wait) -> None:
@@ -51,33 +63,55 @@ def wait_for(cluster: Cluster, release: Release, wait: Wait) -> None:
 
 
 def _watch(cluster: Cluster, release: Release, command: Sequence[str], limit: float) -> tuple[int, str]:
-    """Run `kubectl wait`, and meanwhile say what is not ready; return its status and what it wrote."""
-    began = reported = time.monotonic()
+    """Run a command that waits, and meanwhile say what is not ready; return its status and what it wrote.
+
+    It is run again when it has given up before its time.
+    """
+    began = started = reported = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
+        process = _start(command, output)
         try:
-            process = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, cwd=REPOSITORY
-            )
-        except FileNotFoundError:
-            raise missing(command[0]) from None
-        try:
-            while process.poll() is None:
+            while process.poll() is None or (process.returncode and GIVEN_UP in _written(output)):
                 time.sleep(POLL_SECONDS)
                 now = time.monotonic()
                 if now - began > limit:
                     process.terminate()
                     break
+                if process.returncode is not None and now - started >= AGAIN_SECONDS:
+                    started = now
+                    output.seek(0)
+                    output.truncate()
+                    process = _start(command, output)
                 if now - reported >= REPORT_SECONDS:
                     reported = now
-                    state = "; ".join(troubles(cluster, release.namespace)) or "pods are not reported yet"
+                    state = "; ".join(troubles(cluster, release.namespace)) or _progress(_written(output))
                     say(f"  {duration(now - began)}: {state}")
         except BaseException:
             process.terminate()
             process.wait()
             raise
-        code = process.wait()
-        output.seek(0)
-        return code, output.read()
+        return process.wait(), _written(output)
+
+
+def _start(command: Sequence[str], output: IO[str]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, cwd=REPOSITORY
+        )
+    except FileNotFoundError:
+        raise missing(command[0]) from None
+
+
+def _written(output: IO[str]) -> str:
+    """What was written so far; the place where the program writes on, which it shares with us, stays."""
+    descriptor = output.fileno()
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+
+
+def _progress(written: str) -> str:
+    """What kubectl says last of a rollout, whose old pods may all be ready."""
+    last = last_lines(written, 1)
+    return last.rstrip(".") if last.lower().startswith("waiting for") else "pods are not reported yet"
 
 
 def troubles(cluster: Cluster, namespace: str) -> list[str]:
@@ -94,11 +128,11 @@ def troubles(cluster: Cluster, namespace: str) -> list[str]:
 def _trouble(pod: dict[str, Any]) -> str:
     """Why a pod is not ready; empty if it is, or has done its work."""
     status = pod.get("status", {})
-    if status.get("phase") == "Succeeded":
-        return ""
     conditions = {each["type"]: each for each in status.get("conditions", [])}
-    if conditions.get("Ready", {}).get("status") == "True":
+    if status.get("phase") == "Succeeded" or conditions.get("Ready", {}).get("status") == "True":
         return ""
+    if pod["metadata"].get("deletionTimestamp"):
+        return "is ending"
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
         return f"not scheduled ({scheduled.get('message') or scheduled.get('reason')})"

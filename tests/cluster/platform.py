@@ -14,14 +14,12 @@ from tests.cluster.bucket import Bucket
 from tests.cluster.interface import Cluster
 from tests.cluster.metrics import Prometheus
 from tests.cluster.runs import AirflowLine, Options, Run
-from tests.cluster.waiting import eventually
 
 VALUES = Path(__file__).with_name("values")
 """What the tests change of an installation."""
 NAMESPACES = ("monitoring", "strimzi", "spark-operator", "millrace", "streams", "airflow")
 ENVIRONMENT = "kind"
 SHOWN = 4000
-SETTLE_SECONDS = 300
 
 
 @dataclass
@@ -57,18 +55,11 @@ def installed(cluster: Cluster, values: tuple[Path, ...], *more: str) -> Complet
     done = cluster.installer("install", "--environment", ENVIRONMENT, *folders, *more)
     if done.returncode:
         pytest.fail(f"The installer failed ({done.returncode}):\n{(done.stdout + done.stderr)[-SHOWN:]}", pytrace=False)
-    eventually(
-        lambda: not unsettled(cluster),
-        "every pod to be of the newest kind",
-        SETTLE_SECONDS,
-        every=1,
-        else_=lambda: f"Not so: {', '.join(unsettled(cluster))}.",
-    )
     return done
 
 
 def unsettled(cluster: Cluster) -> list[str]:
-    """Return the workloads whose pods are not all replaced and ready; the installer ends when enough of the old are."""
+    """Return the workloads whose pods are not all replaced and ready."""
     found = cluster.get("deployments,statefulsets", "--all-namespaces")["items"]
     return [
         each["metadata"]["name"]

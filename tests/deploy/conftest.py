@@ -77,7 +77,8 @@ class World:
 
     def changing(self):
         """Calls that change something."""
-        quiet = r"^\w+( --(kube-)?context \S+)? (get|version|config|info|inspect|image|wait|port-forward)\b"
+        asking = "get|version|config|info|inspect|image|wait|rollout status|port-forward"
+        quiet = rf"^\w+( --(kube-)?context \S+)? ({asking})\b"
         return [line for line in self.calls() if not re.match(quiet, line)]
 
     def secrets(self):

@@ -29,6 +29,8 @@ def main() -> int:
             if re.search(rule["match"], line):
                 if rule.get("hang"):
                     fcntl.flock(file, fcntl.LOCK_UN)
+                    sys.stderr.write(rule["error"] + "\n")
+                    sys.stderr.flush()
                     time.sleep(120)
                 if "until" not in rule or rule["until"] not in world["done"]:
                     sys.stderr.write(rule["error"] + "\n")

@@ -1,6 +1,7 @@
 """`make kind-up`, `kind-down` and `install`: order, going on, and every failure's sentence."""
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -10,7 +11,10 @@ import time
 import pytest
 
 from k8s.install import waiting
-from k8s.install.releases import REPOSITORY, releases
+from k8s.install.cluster import Cluster
+from k8s.install.errors import UserError
+from k8s.install.releases import ENVIRONMENTS, REPOSITORY, Wait, find_release, releases
+from tests.charts.render import render_chart
 from tests.deploy.conftest import GIB, IMAGES, PROGRAMS
 
 NAMES = [release.name for release in releases()]
@@ -161,6 +165,7 @@ CRASHING = pod(
         }
     ],
 )
+ENDING = {**pod("kafka-ui-0", phase="Running"), "metadata": {"name": "kafka-ui-0", "deletionTimestamp": "2026-01-01"}}
 FINISHED = pod("bucket", phase="Succeeded")
 READY = pod("object-store-0", phase="Running", conditions=[{"type": "Ready", "status": "True"}])
 REFUSED = {
@@ -173,7 +178,7 @@ REFUSED = {
 
 def test_what_does_not_get_ready_is_explained_and_the_next_try_goes_on(world, millrace):
     world.fail("wait kafka/millrace", "error: timed out waiting for the condition on kafkas/millrace")
-    pods = [UNSCHEDULED, NO_IMAGE, CRASHING, FINISHED, READY]
+    pods = [UNSCHEDULED, NO_IMAGE, CRASHING, ENDING, FINISHED, READY]
     world.change(lists={"pods|millrace": pods, "events|millrace": [REFUSED]})
     status, text = millrace("up")
     assert status == 1
@@ -182,6 +187,7 @@ def test_what_does_not_get_ready_is_explained_and_the_next_try_goes_on(world, mi
         "millrace-combined-0: not scheduled (0/1 nodes are available: Insufficient memory.)",
         "kafka-ui-1: container ui is in ImagePullBackOff (not found)",
         "postgresql-0: container postgresql is in CrashLoopBackOff, its last exit status was 3",
+        "kafka-ui-0: is ending",
         "StatefulSet postgresql had FailedCreate: violates PodSecurity restricted",
         "run the same command again",
     ):
@@ -198,15 +204,80 @@ def test_while_it_waits_it_says_what_is_missing(world, millrace, monkeypatch):
     monkeypatch.setattr(waiting, "REPORT_SECONDS", 0.05)
     world.fail("wait kafka/millrace", "gone", hang=True)
     world.change(lists={"pods|millrace": [NO_IMAGE]})
-    from k8s.install.cluster import Cluster
-    from k8s.install.releases import Wait, find_release
-
     monkeypatch.setattr(waiting, "GRACE_SECONDS", 1)
-    wait = Wait("Kafka", ("kafka/millrace", "--for=condition=Ready"), 0)
+    wait = Wait("Kafka", ("wait", "kafka/millrace", "--for=condition=Ready"), 0)
     with pytest.raises(Exception, match="Kafka did not get ready"):
         waiting.wait_for(Cluster("kind-millrace"), find_release("millrace"), wait)
     pods = [line for line in world.calls() if " get pods " in line]
     assert len(pods) > 1  # while it waited, and at the end
+
+
+OLD = 'Waiting for deployment "grafana" rollout to finish: 1 old replicas are pending termination...'
+LATE = 'error: deployment "strimzi-cluster-operator" exceeded its progress deadline'
+
+
+def test_a_rollout_whose_old_pods_are_all_ready_is_told_in_kubectls_words(world, monkeypatch, capsys):
+    monkeypatch.setattr(waiting, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "GRACE_SECONDS", 5)
+    world.fail("rollout status", OLD, hang=True)
+    world.change(lists={"pods|monitoring": [READY]})
+    wait = Wait("Grafana", ("rollout", "status", "deployment"), 0)
+    with pytest.raises(UserError, match=rf"Grafana did not get ready \(\d+ s\): {OLD}"):
+        waiting.wait_for(Cluster("kind-millrace"), find_release("monitoring"), wait)
+    assert f" s: {OLD.rstrip('.')}\n" in capsys.readouterr().out
+
+
+def test_a_deployment_past_its_own_deadline_is_waited_for_all_the_same(world, millrace, monkeypatch):
+    """What was in the way may be gone since; until a pod is ready, kubectl can't see that."""
+    monkeypatch.setattr(waiting, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.02)
+    asked = "kubectl --context kind-millrace get pods --namespace strimzi --output json"
+    world.fail("rollout status deployment --namespace strimzi", LATE, until=asked)
+    world.change(lists={"pods|strimzi": [CRASHING]})
+    status, text = millrace("up")
+    assert status == 0, text
+    assert "postgresql-0: container postgresql is in CrashLoopBackOff" in text
+    assert "the Strimzi operator: ready after" in text
+
+
+def test_a_deployment_past_its_own_deadline_is_given_up_in_the_end(world, monkeypatch):
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(waiting, "GRACE_SECONDS", 3)
+    world.fail("rollout status", LATE)
+    wait = Wait("the operator", ("rollout", "status", "deployment"), 0)
+    with pytest.raises(UserError, match=rf"The operator did not get ready \(\d+ s\): {LATE}\."):
+        waiting.wait_for(Cluster("kind-millrace"), find_release("strimzi"), wait)
+    assert len([line for line in world.calls() if " rollout status " in line]) > 1
+
+
+def test_a_rollout_that_the_cluster_refuses_is_not_tried_again(world, millrace):
+    world.fail("rollout status deployment --namespace strimzi", "Error from server (Forbidden): deployments.apps")
+    status, text = millrace("up")
+    assert status == 1
+    assert "Error from server (Forbidden)" in text
+    assert len([line for line in world.calls() if "rollout status deployment --namespace strimzi" in line]) == 1
+
+
+def test_what_an_upgrade_replaces_is_waited_for_by_its_rollout():
+    """A condition of a Deployment, or of pods, is true at once: by those of before."""
+    for release in releases():
+        commands = [wait.command for wait in release.waits]
+        assert any(command[:2] == ("rollout", "status") and "deployment" in command[2] for command in commands)
+        assert not [command for command in commands if command[:2] in (("wait", "deployment"), ("wait", "pod"))]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_kind_of_workload_of_our_chart_is_waited_for(environment):
+    release = find_release("millrace")
+    files = tuple(REPOSITORY / file for file in release.value_files(environment))
+    kinds = {
+        each["kind"].lower()
+        for each in render_chart(files=files)
+        if each["apiVersion"] == "apps/v1" and each["metadata"].get("namespace", release.namespace) == release.namespace
+    }
+    assert kinds
+    waited = {kind for wait in release.waits if wait.command[0] == "rollout" for kind in wait.command[2].split(",")}
+    assert kinds <= waited
 
 
 @pytest.mark.parametrize("release", NAMES)
@@ -273,7 +344,7 @@ def test_unknown_releases_and_environments_are_refused(world, millrace):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("match", ["upgrade --install strimzi", "wait deployment .* --namespace strimzi"])
+@pytest.mark.parametrize("match", ["upgrade --install strimzi", "rollout status deployment --namespace strimzi"])
 def test_ctrl_c_ends_what_runs_and_says_how_to_go_on(world, number, match):
     world.change(contexts=["kind-millrace"])
     world.fail(match, "never", hang=True)
@@ -304,8 +375,6 @@ def test_ctrl_c_ends_what_runs_and_says_how_to_go_on(world, number, match):
 
 
 def running(call, match):
-    import re
-
     return re.search(match, call["line"])
 
 
