@@ -46,6 +46,8 @@ class Faults:
     """What became of all faults of a run, by their names."""
 
     found: dict[str, Recovery] = field(default_factory=dict)
+    killed_task: str = ""
+    """The task whose pod was killed while it worked."""
 
     def __getitem__(self, name: str) -> Recovery:
         return self.found.get(name, Recovery(failure="it was not tried: the run had ended before"))
@@ -64,7 +66,7 @@ def before_the_stream(platform: Platform, run: Run, faults: Faults) -> None:
     """The faults of those who start tasks, while there are tasks to start."""
     run.wait_for_task("check_kafka", STARTED, RECOVERY_SECONDS)
     faults.attempt("scheduler", lambda: scheduler(platform, run))
-    faults.attempt("worker", lambda: worker(platform, run))
+    worker(platform, run, faults, ("create_topics", "start_generator"))
 
 
 def while_it_streams(platform: Platform, run: Run, faults: Faults) -> None:
@@ -86,6 +88,12 @@ def while_it_streams(platform: Platform, run: Run, faults: Faults) -> None:
             faults.attempt(name, fault)
 
 
+def after_the_stream(platform: Platform, run: Run, faults: Faults) -> None:
+    """What could not be done before, because tasks were too quick for it."""
+    if not faults.killed_task:
+        worker(platform, run, faults, ("verify_outputs", "generate_report"))
+
+
 def scheduler(platform: Platform, run: Run) -> float:
     """Delete the scheduler's pod between two tasks; return the seconds until the next task runs."""
     struck = time.monotonic()
@@ -94,21 +102,38 @@ def scheduler(platform: Platform, run: Run) -> float:
     return time.monotonic() - struck
 
 
-def worker(platform: Platform, run: Run) -> float:
-    """Kill the pod of a task that runs; return the seconds until its next try runs."""
-    for task in ("create_topics", "start_generator"):
-        run.wait_for_task(task, STARTED, RECOVERY_SECONDS)
-        pods = [pod for pod in platform.pods("airflow", f"task_id={task}") if pod["status"]["phase"] == "Running"]
-        if not pods:
-            continue  # It was faster than we.
-        struck = time.monotonic()
-        delete_pod(platform, "airflow", pods[-1], grace=1)
-        run.wait_for_task(task, ("success",), RECOVERY_SECONDS, attempt=1)
-        # Else its last word was out already.
-        if (run.tasks[task].get("try_number") or 0) > 1:
-            run.wait_for_task(task, STARTED, RECOVERY_SECONDS, attempt=2)
-            return time.monotonic() - struck
-    raise RuntimeError("Each task had ended before its pod could be killed.")
+def worker(platform: Platform, run: Run, faults: Faults, tasks: tuple[str, ...]) -> None:
+    """Kill the pod of the first of some tasks that can be caught in the middle of its work."""
+    for task in tasks:
+        faults.attempt("worker", lambda task=task: kill_in_mid_task(platform, run, task))  # type: ignore[misc]
+        if faults["worker"].seconds is not None:
+            faults.killed_task = task
+            return
+
+
+def kill_in_mid_task(platform: Platform, run: Run, task: str) -> float:
+    """Kill the pod of a task while it works; return the seconds until its next try runs.
+
+    Raises:
+        RuntimeError: the task had ended before.
+    """
+    pod = eventually(
+        lambda: next((each for each in platform.pods("airflow", f"task_id={task}") if is_ready(each)), None),
+        f"a pod of {task}",
+        RECOVERY_SECONDS,
+        every=0.2,
+    )
+    # Tasks take seconds, most of which pass before the work begins: who follows the run would come too late.
+    eventually(
+        lambda: run.look(task).get("state") not in ("queued", "scheduled", None), f"{task} to run", 120, every=0.1
+    )
+    struck = time.monotonic()
+    delete_pod(platform, "airflow", pod, grace=1)
+    run.wait_for_task(task, ("success",), RECOVERY_SECONDS, attempt=1)
+    if (run.tasks[task].get("try_number") or 0) == 1:
+        raise RuntimeError("Each task had ended before its pod could be killed.")
+    run.wait_for_task(task, STARTED, RECOVERY_SECONDS, attempt=2)
+    return time.monotonic() - struck
 
 
 def kubelet(platform: Platform) -> float:

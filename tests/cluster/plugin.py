@@ -166,6 +166,7 @@ def faulted_run(platform: Platform, finished_run: Healthy, killed_stream: doomed
     with platform.run(FAULTED) as run:
         faults.before_the_stream(platform, run, found)
         faults.while_it_streams(platform, run, found)
+        faults.after_the_stream(platform, run, found)
         run.wait(FAULTED_SECONDS)
         for name, recovery in found.found.items():
             if recovery.seconds is not None:
