@@ -60,9 +60,9 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Queued for",
-                    (Query(_mean("task_queued_duration", "queue", CHOSEN), "{{queue}}"),),
+                    (Query(f"dag:airflow_ti_queued_seconds:mean15m{{{CHOSEN}}}", "{{dag_id}}"),),
                     unit="s",
-                    description="With the KubernetesExecutor: until the pod runs.",
+                    description="Mean of a quarter of an hour. With the KubernetesExecutor: until the pod runs.",
                     width=12,
                 ),
             ),

@@ -1,6 +1,6 @@
 """A stream that is killed for good, so that the alert on that can be seen.
 
-It has a name of its own: a driver that has just ended well would hide the end of the next one of its name.
+It has a name of its own, so that what fires on it can be told from what fires on others.
 """
 
 import time

@@ -1,14 +1,26 @@
-"""What Airflow writes has, once it went through the real StatsD exporter, the names and labels that we promise."""
+"""What Airflow writes has, once it went through the real StatsD exporter, the names and labels that we promise.
 
+Nothing here calls Airflow's code: its four components run, DAGs run in them, and a name is there only if one of them
+or a task wrote it by itself. What takes a fault to be written gets that fault. A method that nothing calls any more can
+thus not be taken for a metric that comes. The executor is the LocalExecutor: with the KubernetesExecutor it has in
+common the base class, which writes the executor's metrics, and the program that runs a task, which writes the task's.
+"""
+
+import dataclasses
+import socket
 import subprocess
-import sys
+import time
+from contextlib import contextmanager
 
 import pytest
 import yaml
 
+from embedded.airflow import Airflow, airflow_environment, load_secrets
 from embedded.paths import REPOSITORY
 from embedded.ports import LOOPBACK, free_port
-from tests.dags.conftest import clean_environment, run_python
+from embedded.settings import load_settings
+from tests.cluster.waiting import eventually
+from tests.dags.conftest import clean_environment
 from tests.go_tools import go_tool
 from tests.monitoring.conftest import answers, exposition, wait_until
 from tests.monitoring.exposition import listed, served
@@ -16,15 +28,36 @@ from tests.monitoring.exposition import listed, served
 pytestmark = pytest.mark.embedded
 
 VALUES = yaml.safe_load((REPOSITORY / "k8s" / "releases" / "airflow-statsd-mappings.yaml").read_text())
+RUN_SECONDS = 240
+DAY_SECONDS = 86400
 
+# `sample` misses its deadline while it runs; `lost` has a task whose supervisor is killed, as with a pod.
 DAG_FILE = """
-from datetime import datetime
-from airflow.sdk import dag, task, task_group
+import os, signal, time
+from datetime import datetime, timedelta
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import BaseOperator, dag, task, task_group
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1))
+class Deferred(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=TimeDeltaTrigger(timedelta(seconds=1)), method_name="go_on")
+
+    def go_on(self, context, event):
+        pass
+
+started = {"schedule": "@daily", "start_date": datetime(2026, 1, 1), "catchup": False}
+late = DeadlineAlert(
+    reference=DeadlineReference.DAGRUN_QUEUED_AT,
+    interval=timedelta(seconds=1),
+    callback=AsyncCallback("late.say_so"),
+)
+
+@dag(**started, deadline=late)
 def sample():
     @task
-    def succeeds(): pass
+    def succeeds(): time.sleep(2)
 
     @task_group
     def inner():
@@ -32,62 +65,39 @@ def sample():
         def fails(): raise ValueError("on purpose")
         fails()
 
-    succeeds() >> inner()
+    succeeds() >> Deferred(task_id="is_deferred") >> inner()
+
+@dag(**started)
+def lost():
+    @task
+    def vanishes(): os.kill(os.getppid(), signal.SIGKILL)
+    vanishes()
 
 sample()
+lost()
 """
-
-# The run's own records of the database. Then what takes a fault to happen: a call each, as Airflow's own code makes it.
-CODE = """
-from datetime import timedelta
-from sqlalchemy import select
-from airflow._shared.observability.metrics import stats
-from airflow._shared.observability.metrics.metrics_registry import MetricsRegistry
-from airflow._shared.timezones import timezone
-from airflow.configuration import conf
-from airflow.models.dagrun import DagRun
-from airflow.models.taskinstance import TaskInstance
-from airflow.observability.metrics import stats_utils
-from airflow.utils.session import create_session
-from airflow.utils.state import TaskInstanceState
-
-both = conf.getboolean("metrics", "legacy_names_on")
-stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=both)
-with create_session() as session:
-    run = session.scalars(select(DagRun)).one()
-    run.end_date = run.end_date or timezone.utcnow()
-    run._emit_duration_stats_for_finished_state()
-    for instance in session.scalars(select(TaskInstance)):
-        instance.end_date, instance.queued_dttm = None, timezone.utcnow() - timedelta(seconds=3)
-        instance.emit_state_change_metric(TaskInstanceState.RUNNING)
-    session.rollback()
-
-task = {"dag_id": "sample", "task_id": "inner.fails"}
-calls = [
-    (stats.incr, "deadline_alerts.deadline_missed", 1, {"dag_id": "sample", "dagrun_id": "manual__2026"}),
-    (stats.incr, "task_instances_without_heartbeats_killed", 1, task),
-    (stats.incr, "triggerer_heartbeat", 1, {}),
-    (stats.gauge, "triggers.running", 2, {"hostname": "triggerer-0"}),
-    (stats.gauge, "pool.starving_tasks", 1, {"pool_name": "streaming_pool"}),
-    (stats.timing, "dagrun.schedule_delay", timedelta(seconds=4), {"dag_id": "sample"}),
-    (stats.timing, "dagrun.sample.first_task_scheduling_delay", timedelta(seconds=4), {"dag_id": "sample"}),
-]
-for call, name, value, tags in calls:
-    assert "sample" in name or MetricsRegistry().get(name), name
-    call(name, value, tags=tags)
+CALLBACK = """
+async def say_so(context):
+    pass
 """
 
 
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory):
     """Where the exporter listens, and the address of what it makes of that."""
-    place = tmp_path_factory.mktemp("statsd")
-    mappings = place / "mappings.yml"
-    mappings.write_text(yaml.safe_dump({"mappings": VALUES["statsd"]["overrideMappings"]}))
+    with run_exporter(tmp_path_factory.mktemp("statsd"), VALUES["statsd"]["overrideMappings"]) as addresses:
+        yield addresses
+
+
+@contextmanager
+def run_exporter(place, mappings):
+    """Run the exporter with these mappings until the block ends."""
+    file = place / "mappings.yml"
+    file.write_text(yaml.safe_dump({"mappings": mappings}))
     listen, web = free_port(), free_port()
     command = [
         str(go_tool("statsd_exporter")),
-        f"--statsd.mapping-config={mappings}",
+        f"--statsd.mapping-config={file}",
         f"--statsd.listen-udp={LOOPBACK}:{listen}",
         "--statsd.listen-tcp=",
         f"--web.listen-address={LOOPBACK}:{web}",
@@ -104,34 +114,52 @@ def exporter(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(exporter, tmp_path_factory):
-    """What the exporter serves after a DAG file was read, its DAG run, and the scheduler went some rounds."""
+    """What the exporter serves after each DAG of the file has run once."""
     listen, url = exporter
+    home = tmp_path_factory.mktemp("airflow")
     dags = tmp_path_factory.mktemp("dags")
     (dags / "sample.py").write_text(DAG_FILE)
-    settings = {f"AIRFLOW__METRICS__{name.upper()}": value for name, value in VALUES["config"]["metrics"].items()}
-    environment = clean_environment(tmp_path_factory.mktemp("airflow")) | {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
-        "AIRFLOW__CORE__PARALLELISM": "1",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "0",
-        "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "0",
+    modules = tmp_path_factory.mktemp("modules")
+    (modules / "late.py").write_text(CALLBACK)
+    settings = dataclasses.replace(
+        load_settings({"MILLRACE_HOME": str(home), "AIRFLOW_PORT": str(free_port())}), dags=dags
+    )
+    environment = clean_environment(home) | airflow_environment(settings, load_secrets(settings), loop_seconds=0.1)
+    environment |= {
+        "PYTHONPATH": f"{environment['PYTHONPATH']}:{modules}",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__SCHEDULER__POOL_METRICS_INTERVAL": "0.1",
+        "AIRFLOW__SCHEDULER__TI_METRICS_INTERVAL": "0.1",
         "AIRFLOW__SCHEDULER__DAGRUN_METRICS_INTERVAL": "0.1",
+        # Long enough for tasks that live: each says so every second.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
         "AIRFLOW__METRICS__STATSD_ON": "True",
         "AIRFLOW__METRICS__STATSD_HOST": LOOPBACK,
         "AIRFLOW__METRICS__STATSD_PORT": str(listen),
-        **settings,
+        **{f"AIRFLOW__METRICS__{name.upper()}": value for name, value in VALUES["config"]["metrics"].items()},
     }
-    for arguments, fails in (
-        (["db", "migrate"], False),
-        (["dag-processor", "--num-runs", "1"], False),
-        (["dags", "test", "sample"], True),
-        (["scheduler", "--num-runs", "5"], False),
-    ):
-        command = [sys.executable, "-m", "airflow", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert fails or done.returncode == 0, done.stderr[-2000:]
-    run_python(CODE, environment)
-    return exposition(url)
+    airflow = Airflow(settings, environment)
+    airflow.launch()
+    try:
+        return wait_for_runs(airflow, url)
+    finally:
+        airflow.stop()
+
+
+def wait_for_runs(airflow, url):
+    """What the exporter serves once a run of each DAG has ended and no task is queued."""
+
+    def at_the_end():
+        assert airflow.running, airflow.why_ended()
+        text = exposition(url)
+        runs = [values(text, "airflow_dagrun_duration_seconds_count", dag_id=name) for name in ("sample", "lost")]
+        return all(runs) and not any(values(text, "airflow_ti_queued")) and text
+
+    def logs():
+        return "\n".join(f"{log}: {log.read_text()[-2000:]}" for log in sorted(airflow.settings.logs.glob("*.log")))
+
+    return eventually(at_the_end, "the end of the runs", RUN_SECONDS, every=0.5, else_=logs)
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +186,31 @@ def test_a_task_keeps_its_dag_and_its_name_with_the_dots_of_its_group(text):
     assert len(values(text, "airflow_task_duration_seconds_count", dag_id="sample", task_id="inner.fails")) == 1
 
 
+def test_what_is_queued_is_counted_and_so_is_each_start(text):
+    """From both comes how long a wait is; a task that was deferred is queued, and starts, once more."""
+    for task, starts in (("succeeds", 1), ("is_deferred", 2), ("inner.fails", 1)):
+        assert values(text, "airflow_ti_queued", dag_id="sample", task_id=task) == [0]
+        assert values(text, "airflow_ti_start_total", dag_id="sample", task_id=task) == [starts]
+
+
+def test_a_number_of_queued_tasks_that_is_not_renewed_goes_away(tmp_path):
+    """A scheduler that starts anew does not take back what the last one wrote."""
+    mappings = [{**each, "ttl": "1s"} if "ttl" in each else each for each in VALUES["statsd"]["overrideMappings"]]
+    with (
+        run_exporter(tmp_path, mappings) as (listen, url),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line,
+    ):
+        line.sendto(b"airflow.ti.queued,dag_id=sample,task_id=a,queue=default:1|g", (LOOPBACK, listen))
+        eventually(lambda: values(exposition(url), "airflow_ti_queued") == [1], "the number", 30)
+        eventually(lambda: not values(exposition(url), "airflow_ti_queued"), "the number to go away", 30)
+
+
 def test_durations_are_seconds(text):
-    [queued] = values(text, "airflow_task_queued_duration_seconds_sum", task_id="inner.fails")
-    assert 3 <= queued < 60
-    assert values(text, "airflow_dagrun_schedule_delay_seconds_sum") == [4]
+    [duration] = values(text, "airflow_task_duration_seconds_sum", task_id="succeeds")
+    assert 2 <= duration < 60
+    [delay] = values(text, "airflow_dagrun_schedule_delay_seconds_sum", dag_id="sample")
+    # It was due at midnight (UTC).
+    assert (time.time() - delay) % DAY_SECONDS < RUN_SECONDS + 60
     # Airflow gives the duration of one file in seconds where it should be thousandths. Of all (it was one) it is right.
     [one] = values(text, "airflow_dag_processing_last_duration_seconds_sum")
     [all_of_them] = values(text, "airflow_dag_processing_total_parse_time")
