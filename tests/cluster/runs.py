@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, TypeVar
 
+from embedded.pipeline import ORDER as TASKS
 from k8s.install.airflow_api import Airflow
 from main_job.options import RunOptions
 from millrace.storage import run_folder
@@ -20,16 +21,6 @@ T = TypeVar("T")
 
 DAG_ID = "streaming_pipeline"
 APPLICATION = "event-windows"
-TASKS = (
-    "check_kafka",
-    "create_topics",
-    "start_generator",
-    "start_streaming",
-    "monitor_pipeline",
-    "verify_outputs",
-    "generate_report",
-    "stop_pipeline",
-)
 DEFERRED = ("start_streaming", "monitor_pipeline")
 """Tasks that wait in the triggerer, and get another pod for their end."""
 POLL_SECONDS = 1.0
