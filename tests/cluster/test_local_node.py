@@ -11,6 +11,7 @@ import pytest
 
 from embedded.paths import REPOSITORY
 from tests.cluster.local import groups
+from tests.cluster.local.namespaces import MACHINE
 from tests.cluster.local.node import PLACE, PREFIX, remove_leftovers, why_not
 
 START_SECONDS = 300
@@ -67,7 +68,7 @@ def outside() -> tuple[str, list[str]]:
     """What everybody else on this machine sees of such nodes: its links, and its mounts of their folders."""
     # The tests themselves are in the network of the cluster that they share.
     links = subprocess.run(
-        ["nsenter", "--net=/proc/1/ns/net", "ip", "-brief", "link"], capture_output=True, text=True, check=True
+        ["nsenter", f"--net={MACHINE}", "ip", "-brief", "link"], capture_output=True, text=True, check=True
     ).stdout
     return links, [line for line in Path("/proc/1/mounts").read_text().splitlines() if PREFIX in line]
 

@@ -20,6 +20,18 @@ def main() -> int:
     if reason := why_not():
         sys.stderr.write(f"No cluster can be started here: it {reason}.\n")
         return 2
+    # The end that `kill` asks for is as orderly as Ctrl-C, at any moment.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        keep(options)
+    except KeyboardInterrupt:
+        sys.stdout.write("Ended; nothing is left.\n")
+    return 0
+
+
+def keep(options: argparse.Namespace) -> None:
+    """Start the cluster and keep it until KeyboardInterrupt."""
     # What has to be fetched is fetched before there is no network.
     definitions = [] if options.bare else all_definitions()
     prepare_programs()
@@ -32,8 +44,8 @@ def main() -> int:
         write_script(node, script)
         sys.stdout.write(f"Ready. {script} kubectl get pods -A    Ctrl-C ends it.\n")
         sys.stdout.flush()
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    return 0
+        while True:
+            signal.pause()
 
 
 def write_script(node: Node, path: Path) -> None:

@@ -20,6 +20,9 @@ from embedded.paths import REPOSITORY
 NETWORK_NAMESPACE = 0x40000000
 """CLONE_NEWNET of <sched.h>."""
 
+MACHINE = Path(f"/proc/{os.getpid()}/fd/{os.open('/proc/self/ns/net', os.O_RDONLY)}")
+"""This machine's own network, held from before any other is joined."""
+
 
 class NodeError(Exception):
     """The node's namespaces, or a program in them, did not do as they were told."""
