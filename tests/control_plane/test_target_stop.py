@@ -97,7 +97,7 @@ def test_one_that_nobody_suspends_is_deleted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No Spark operator is there (any more), or it is too old to know `spec.suspend`."""
-    monkeypatch.setattr(kubernetes, "END_TIMEOUT", 5.0)
+    monkeypatch.setattr(kubernetes, "SUSPENSION_TIMEOUT", 1.0)
     done = pool.submit(execute, stop_task(timeout=1.0))
     eventually(lambda: (operator.object() or {}).get("metadata", {}).get("deletionTimestamp"))
     kubelet.is_gone(started)
@@ -110,7 +110,8 @@ def test_one_that_not_even_deletion_ends_is_an_error(
     target: Target, operator: Operator, started: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its node doesn't answer, so nobody knows whether the driver still runs."""
-    monkeypatch.setattr(kubernetes, "END_TIMEOUT", 1.0)
+    for timeout in ("SUSPENSION_TIMEOUT", "END_TIMEOUT"):
+        monkeypatch.setattr(kubernetes, timeout, 1.0)
     with pytest.raises(MillraceError, match="does not end, though it was deleted: see its pod"):
         target.stop_application(NAME, 0.0, OWNER)
     assert target.application_status(NAME).message == "it is being deleted"

@@ -25,6 +25,8 @@ LOOK_INTERVAL = 0.5
 """Seconds between two looks at something that ends."""
 END_TIMEOUT = 120.0
 """Seconds for a program to end when it must: above its pod's grace period of 60 s, and the operator's own delays."""
+SUSPENSION_TIMEOUT = END_TIMEOUT
+"""Seconds for the Spark operator to end an application that is suspended; one that it doesn't end then is deleted."""
 UNFINISHED = "its last batch will be done again"
 
 
@@ -116,7 +118,7 @@ class KubernetesTarget:
             return ended if ended.message else replace(ended, message="stopped as asked")
         why = f"did not stop within {timeout:g} s, so it was ended by force; {UNFINISHED}"
         self._suspend(name, first, why, by_force=True)
-        ended = self._wait_for_end(name, first, END_TIMEOUT)
+        ended = self._wait_for_end(name, first, SUSPENSION_TIMEOUT)
         if ended:
             return ended
         self._delete(SPARK_APPLICATION, name, first)
