@@ -20,12 +20,12 @@ class Authority:
         self.folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "millrace-test-authority")])
-        usage = _usage(key_cert_sign=True, crl_sign=True)
+        signs = usage(key_cert_sign=True, crl_sign=True)
         public = self._key.public_key()
         self._certificate = (
-            _builder(self._name, self._name, public)
+            unsigned(self._name, self._name, public)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
+            .add_extension(signs, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -52,9 +52,9 @@ class Authority:
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         public = self._key.public_key()
         builder = (
-            _builder(x509.Name(subject), self._name, key.public_key())
+            unsigned(x509.Name(subject), self._name, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         )
@@ -80,7 +80,10 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) 
     return path
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def unsigned(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, lifetime: timedelta = LIFETIME
+) -> x509.CertificateBuilder:
+    """Return a certificate that is valid from now on, without extensions and signature."""
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -89,11 +92,12 @@ def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePubl
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + lifetime)
     )
 
 
-def _usage(**wanted: bool) -> x509.KeyUsage:
+def usage(**wanted: bool) -> x509.KeyUsage:
+    """Return what a key may be used for, by the names of x509.KeyUsage; for nothing else."""
     names = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"]
     names += ["key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
     return x509.KeyUsage(**{name: wanted.get(name, False) for name in names})

@@ -71,8 +71,8 @@ def store_folder() -> Path:
     return Path(os.environ.get("MILLRACE_IMAGE_STORE") or load_settings().home / "images").absolute()
 
 
-def archives(names: Sequence[str] = NAMES) -> list[Path]:
-    """Build images, and return the archives for `ctr images import` that hold them. Skips the test where they can't be.
+def archive(names: Sequence[str] = NAMES) -> Path:
+    """Build images, and return the archive for `ctr images import` that holds them. Skips the test where they can't be.
 
     Raises:
         BuildError: an image can't be built.
@@ -87,7 +87,7 @@ def archives(names: Sequence[str] = NAMES) -> list[Path]:
     file = store.directory / ("images.tar" if set(names) == set(NAMES) else f"{'+'.join(names)}.tar")
     layout.archive(names, file)
     _report("archive", began)
-    return [file]
+    return file
 
 
 def build(store: Store, names: Sequence[str] = NAMES) -> None:
@@ -291,8 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if unknown := set(names) - set(NAMES):
             raise UserError(f"there is no image {sorted(unknown)[0]}: take of {', '.join(NAMES)}", 2)
-        [archive] = archives(names)
-        sys.stdout.write(f"{archive}\n")
+        sys.stdout.write(f"{archive(names)}\n")
     except UserError as error:
         sys.stderr.write(f"images: {error}\n")
         return error.exit_code

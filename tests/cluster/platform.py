@@ -9,7 +9,10 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+import yaml
 
+from embedded.paths import REPOSITORY
+from k8s.install import releases
 from tests.cluster.bucket import Bucket
 from tests.cluster.interface import Cluster
 from tests.cluster.metrics import Prometheus
@@ -17,7 +20,9 @@ from tests.cluster.runs import AirflowLine, Options, Run
 
 VALUES = Path(__file__).with_name("values")
 """What the tests change of an installation."""
-NAMESPACES = ("monitoring", "strimzi", "spark-operator", "millrace", "streams", "airflow")
+NAMESPACES = tuple(
+    each["metadata"]["name"] for each in yaml.safe_load_all((REPOSITORY / releases.NAMESPACES).read_text())
+)
 ENVIRONMENT = "kind"
 SHOWN = 4000
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from embedded.errors import UserError
-from tests.cluster.images import archives
+from tests.cluster.images import archive
 from tests.cluster.local.node import prepare_programs, why_not
 from tests.images.builder import BuildError
 
 
-def prepare() -> list[Path]:
-    """Build the node's programs and the images; return the archives of images. What is built already takes seconds.
+def prepare() -> Path:
+    """Build the node's programs and the images; return the archive of images. What is built already takes seconds.
 
     Raises:
         BuildError: an image can't be built.
@@ -21,7 +21,7 @@ def prepare() -> list[Path]:
     began = time.monotonic()
     prepare_programs()
     sys.stdout.write(f"{'programs':28} {time.monotonic() - began:6.1f} s\n")
-    return archives()
+    return archive()
 
 
 def main() -> int:

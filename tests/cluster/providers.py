@@ -19,6 +19,7 @@ from k8s.install.pages import Forward
 from tests.cluster.definitions import all_definitions
 from tests.cluster.local.node import Node, local_node, why_not
 from tests.cluster.prepare import prepare
+from tests.kubernetes.plane import one_object
 
 STANDINS = Path(__file__).parent / "standins"
 INSTALL_SECONDS = 1800
@@ -42,8 +43,7 @@ class ProvidedCluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl; objects that are `given` are its standard input. Raises RuntimeError if it fails."""
         place = [f"--namespace={namespace}"] if namespace else []
-        whole = {"apiVersion": "v1", "kind": "List", "items": given} if isinstance(given, list) else given
-        result = self._run("kubectl", f"--context={self.context}", *place, *arguments, given=whole)
+        result = self._run("kubectl", f"--context={self.context}", *place, *arguments, given=one_object(given))
         if check and result.returncode:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {result.stderr.strip()}")
         return result
@@ -138,8 +138,7 @@ def provided(name: str) -> Iterator[ProvidedCluster]:
             # All that comes from a package registry comes now: the cluster's network leads nowhere.
             definitions, images = all_definitions(), prepare()
             with local_node() as node:
-                for image in images:
-                    node.load(image)
+                node.load(images)
                 node.define(definitions)
                 node.wait_for_names()
                 # This process is in the node's network, and so are its commands.

@@ -63,19 +63,16 @@ def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return result
 
 
-def define(plane: ControlPlane) -> None:
-    """Make every kind known that operators bring."""
-    plane.kubectl("create", "-f", "-", given=[*operators_definitions().values(), *kafka_definitions().values()])
-    # kubectl gives up on a definition that has no conditions at all yet.
-    established = ("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
-    eventually(lambda: plane.kubectl(*established, check=False).returncode == 0)
+def definitions() -> list[dict[str, Any]]:
+    """Of every kind that operators bring."""
+    return [*operators_definitions().values(), *kafka_definitions().values()]
 
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The control plane, with the definitions of every kind that we use."""
     with control_plane(tmp_path_factory.mktemp("control-plane")) as running:
-        define(running)
+        running.define(definitions())
         yield running
 
 

@@ -12,7 +12,7 @@ import yaml
 from embedded.paths import REPOSITORY
 from tests.charts.render import RELEASE_NAMESPACE, by_name, render_text
 from tests.charts.test_everything import SETS
-from tests.control_plane.conftest import LAUNCHER_RULES, define
+from tests.control_plane.conftest import LAUNCHER_RULES, definitions
 from tests.kubernetes.plane import ControlPlane, control_plane, namespace
 
 APPLY = ("apply", "--server-side", "--field-manager=millrace", "--filename=-")
@@ -51,7 +51,7 @@ def applied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     objects = [each for each in yaml.safe_load_all(render_text(SETS[request.param])) if each]
     names = {each["metadata"].get("namespace", RELEASE_NAMESPACE) for each in objects}
     with control_plane(tmp_path_factory.mktemp("apply")) as plane:
-        define(plane)
+        plane.define(definitions())
         accounts = [
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}
             for name in names

@@ -219,7 +219,7 @@ class ControlPlane:
         """
         result = subprocess.run(
             [str(program("kubectl")), "--kubeconfig", str(kubeconfig or self.admin), *map(str, arguments)],
-            input=None if given is None else json.dumps(_one(given)),
+            input=None if given is None else json.dumps(one_object(given)),
             env={"HOME": str(self.folder), "PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
@@ -233,6 +233,19 @@ class ControlPlane:
     def get(self, *arguments: str) -> dict[str, Any]:
         """Return what `kubectl get` finds."""
         return json.loads(self.kubectl("get", *arguments, "--output=json").stdout)
+
+    def define(self, definitions: list[dict[str, Any]]) -> None:
+        """Define kinds, and wait until the API server serves them. Raises RuntimeError if it doesn't in time."""
+        self.kubectl("apply", "--server-side", "--filename=-", given=definitions)
+        names = [f"crd/{each['metadata']['name']}" for each in definitions]
+        deadline = time.monotonic() + START_SECONDS
+        # kubectl gives up on a definition that has no conditions at all yet.
+        while True:
+            last = time.monotonic() >= deadline
+            waited = self.kubectl("wait", *names, "--for=condition=Established", "--timeout=60s", check=last)
+            if waited.returncode == 0:
+                return
+            time.sleep(0.1)
 
     def token(self, namespace: str, account: str) -> str:
         """Return a token of a service account, as its pod would have."""
@@ -267,5 +280,6 @@ def namespace(name: str, labels: Mapping[str, str] | None = None) -> dict[str, A
     }
 
 
-def _one(given: Any) -> Any:
+def one_object(given: Any) -> Any:
+    """Return several objects as one, which kubectl takes; one as it is."""
     return {"apiVersion": "v1", "kind": "List", "items": given} if isinstance(given, list) else given

@@ -28,7 +28,6 @@ def dns() -> list[dict[str, Any]]:
     """CoreDNS with the names of Services, as a pod that network policies can name (label k8s-app: kube-dns)."""
     labels = {"k8s-app": "kube-dns"}
     where = {"namespace": "kube-system", "name": "coredns"}
-    probe = {"periodSeconds": 2}
     container = {
         "name": "coredns",
         "image": DNS_IMAGE,
@@ -38,7 +37,7 @@ def dns() -> list[dict[str, Any]]:
             {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
             {"name": "metrics", "containerPort": 9153, "protocol": "TCP"},
         ],
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, **probe},
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}, "periodSeconds": 2},
         "volumeMounts": [{"name": "configuration", "mountPath": "/etc/coredns", "readOnly": True}],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }

@@ -55,9 +55,9 @@ class Namespaces:
         """The network namespace."""
         return Path(f"/proc/{self.process}/ns/net")
 
-    def run(self, *command: str | Path, given: str = "") -> str:
+    def run(self, *command: str | Path) -> str:
         """Run a command inside, to its end; return what it writes. Raises NodeError if it fails."""
-        answer = self._order(do="run", command=[*map(str, command)], input=given)
+        answer = self._order(do="run", command=[*map(str, command)])
         if answer["status"]:
             raise NodeError(f"{' '.join(map(str, command))}: {answer['output'].strip()}")
         return answer["output"]
@@ -85,15 +85,11 @@ class Namespaces:
     @contextmanager
     def joined(self) -> Iterator[None]:
         """This process, and what it starts meanwhile, is in the network inside; threads that run already are not."""
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        inside = os.open(self.network, os.O_RDONLY)
+        _enter(self.network)
         try:
-            _enter(inside)
             yield
         finally:
-            _enter(before)
-            os.close(before)
-            os.close(inside)
+            _enter(MACHINE)
 
     def _order(self, **order: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -112,7 +108,9 @@ class Namespaces:
         return answer
 
 
-def _enter(network: int) -> None:
+def _enter(network: Path) -> None:
     library = ctypes.CDLL(None, use_errno=True)
-    if library.setns(network, NETWORK_NAMESPACE):
+    with network.open("rb") as opened:
+        failed = library.setns(opened.fileno(), NETWORK_NAMESPACE)
+    if failed:
         raise NodeError(f"the node's network can't be joined: {os.strerror(ctypes.get_errno())}")

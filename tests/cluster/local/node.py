@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -161,12 +160,6 @@ class Node(ControlPlane):
     def wait_for_names(self) -> None:
         """Wait until names of Services can be looked up."""
         self.kubectl("rollout", "status", "deployment/coredns", "--namespace=kube-system", "--timeout=100s")
-
-    def define(self, definitions: list[dict[str, Any]]) -> None:
-        """Define kinds, and wait until the API server knows them."""
-        self.kubectl("apply", "--server-side", "--filename=-", given=definitions)
-        names = [f"crd/{each['metadata']['name']}" for each in definitions]
-        self.kubectl("wait", *names, "--for=condition=Established", "--timeout=60s")
 
     def _start_containerd(self) -> None:
         configuration = self.folder / "containerd.toml"

@@ -38,7 +38,7 @@ class Supervisor:
             case "run":
                 result = subprocess.run(
                     order["command"],
-                    input=order.get("input", ""),
+                    stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
                     timeout=60,

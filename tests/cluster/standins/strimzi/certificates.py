@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tests.certificates import unsigned, usage
 from tests.cluster.standins.strimzi.names import ORGANIZATION
 
 LIFETIME = timedelta(days=365)
 RENEWAL = timedelta(days=30)
-_AHEAD = timedelta(minutes=5)
 
 
 class Pair(NamedTuple):
@@ -28,9 +28,9 @@ def authority(name: str) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _subject(name)
     certificate = (
-        _builder(subject, subject, key.public_key())
+        unsigned(subject, subject, key.public_key(), LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -46,9 +46,9 @@ def sign(by: Pair, name: str, hosts: Sequence[str] = ()) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
     builder = (
-        _builder(_subject(name), issuer.subject, key.public_key())
+        unsigned(_subject(name), issuer.subject, key.public_key(), LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         # Python 3.13 takes no certificate that doesn't say whose key has signed it.
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
@@ -86,25 +86,6 @@ def _subject(name: str) -> x509.Name:
     # In this order Kafka writes it as CN=<name>,O=io.strimzi.
     attributes = [(NameOID.ORGANIZATION_NAME, ORGANIZATION), (NameOID.COMMON_NAME, name)]
     return x509.Name([x509.NameAttribute(of, value) for of, value in attributes])
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _AHEAD)
-        .not_valid_after(now + LIFETIME)
-    )
-
-
-def _usage(**wanted: bool) -> x509.KeyUsage:
-    names = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"]
-    names += ["key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
-    return x509.KeyUsage(**{name: wanted.get(name, False) for name in names})
 
 
 def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
