@@ -46,13 +46,11 @@ def application() -> dict[str, Any]:
 
 
 def kill_a_stream(platform: Platform) -> Killed:
-    """Start it, wait until Prometheus reads its metrics, kill its driver."""
+    """Start it, wait until the alert's rule has seen that it answers (it looks each 30 s), kill its driver."""
     platform.cluster.kubectl("delete", "sparkapplication", NAME, "--namespace=streams", "--ignore-not-found")
     platform.cluster.kubectl("create", "--filename=-", given=application())
-    up = f'up{{job="spark-driver", application="{NAME}"}} == 1'
-    eventually(
-        lambda: platform.prometheus.query(up), f"Prometheus to read the metrics of {NAME}", START_SECONDS, every=2
-    )
+    seen = f'application:spark_driver_answered:last15m{{application="{NAME}"}}'
+    eventually(lambda: platform.prometheus.query(seen), f"the rules to see that {NAME} answers", START_SECONDS, every=2)
     driver = one(platform, "streams", ("spark-role=driver", f"app.kubernetes.io/name={NAME}"))
     delete_pod(platform, "streams", driver, grace=1)
     return Killed(time.time())
