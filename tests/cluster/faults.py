@@ -12,15 +12,20 @@ from tests.cluster.waiting import TooLongError, eventually
 
 RECOVERY_SECONDS = 240
 """More than any part may need on a small machine, retries that wait included."""
+HEARTBEAT_SECONDS = 300
+"""Without a sign of life for so long Airflow gives a task up, even if nobody tells it of the pod's end: its default."""
 S3_AWAY_SECONDS = 60
+KILLED_TASK = "stop_pipeline"
+STOP_REQUEST = f"control/{APPLICATION}/stop"
+"""What that task leaves in the storage before it waits for the driver's end, which takes seconds."""
 SIGNS = {
     "scheduler": "scheduler's pod deleted, until the next task runs",
-    "worker": "pod of a task killed, until its next try runs",
     "executor": "executor's pod killed, until the stream commits with another",
     "driver": "driver's pod killed, until another commits",
     "broker": "broker's pod deleted, until another is ready and the stream commits",
     "kubelet": "kubelet restarted, until it serves and the stream commits",
     "object store": "object store back after a minute away, until the stream commits",
+    "worker": "pod of a task killed in mid-task, until its next try runs",
 }
 """The faults in the order in which they are tried, and what is measured of each."""
 STARTED = ("running", "deferred", "success")
@@ -46,8 +51,6 @@ class Faults:
     """What became of all faults of a run, by their names."""
 
     found: dict[str, Recovery] = field(default_factory=dict)
-    killed_task: str = ""
-    """The task whose pod was killed while it worked."""
 
     def __getitem__(self, name: str) -> Recovery:
         return self.found.get(name, Recovery(failure="it was not tried: the run had ended before"))
@@ -63,10 +66,9 @@ class Faults:
 
 
 def before_the_stream(platform: Platform, run: Run, faults: Faults) -> None:
-    """The faults of those who start tasks, while there are tasks to start."""
+    """The fault of those who start tasks, while there are tasks to start."""
     run.wait_for_task("check_kafka", STARTED, RECOVERY_SECONDS)
     faults.attempt("scheduler", lambda: scheduler(platform, run))
-    worker(platform, run, faults, ("create_topics", "start_generator"))
 
 
 def while_it_streams(platform: Platform, run: Run, faults: Faults) -> None:
@@ -89,9 +91,9 @@ def while_it_streams(platform: Platform, run: Run, faults: Faults) -> None:
 
 
 def after_the_stream(platform: Platform, run: Run, faults: Faults) -> None:
-    """What could not be done before, because tasks were too quick for it."""
-    if not faults.killed_task:
-        worker(platform, run, faults, ("verify_outputs", "generate_report"))
+    """The fault of those who do tasks, in the one that works long enough to be caught in the middle of it."""
+    run.wait_for_task("monitor_pipeline", ("success",), 4 * RECOVERY_SECONDS)
+    faults.attempt("worker", lambda: kill_in_mid_task(platform, run))
 
 
 def scheduler(platform: Platform, run: Run) -> float:
@@ -102,37 +104,14 @@ def scheduler(platform: Platform, run: Run) -> float:
     return time.monotonic() - struck
 
 
-def worker(platform: Platform, run: Run, faults: Faults, tasks: tuple[str, ...]) -> None:
-    """Kill the pod of the first of some tasks that can be caught in the middle of its work."""
-    for task in tasks:
-        faults.attempt("worker", lambda task=task: kill_in_mid_task(platform, run, task))  # type: ignore[misc]
-        if faults["worker"].seconds is not None:
-            faults.killed_task = task
-            return
-
-
-def kill_in_mid_task(platform: Platform, run: Run, task: str) -> float:
-    """Kill the pod of a task while it works; return the seconds until its next try runs.
-
-    Raises:
-        RuntimeError: the task had ended before.
-    """
-    pod = eventually(
-        lambda: next((each for each in platform.pods("airflow", f"task_id={task}") if is_ready(each)), None),
-        f"a pod of {task}",
-        RECOVERY_SECONDS,
-        every=0.2,
-    )
-    # Tasks take seconds, most of which pass before the work begins: who follows the run would come too late.
+def kill_in_mid_task(platform: Platform, run: Run) -> float:
+    """Kill the pod of the task that stops the stream while it waits for that; return the seconds to its next try."""
     eventually(
-        lambda: run.look(task).get("state") not in ("queued", "scheduled", None), f"{task} to run", 120, every=0.1
+        lambda: platform.bucket.names(STOP_REQUEST), f"{KILLED_TASK} to be at work", 2 * RECOVERY_SECONDS, every=0.2
     )
     struck = time.monotonic()
-    delete_pod(platform, "airflow", pod, grace=1)
-    run.wait_for_task(task, ("success",), RECOVERY_SECONDS, attempt=1)
-    if (run.tasks[task].get("try_number") or 0) == 1:
-        raise RuntimeError("Each task had ended before its pod could be killed.")
-    run.wait_for_task(task, STARTED, RECOVERY_SECONDS, attempt=2)
+    delete_pod(platform, "airflow", one(platform, "airflow", (f"task_id={KILLED_TASK}",)), grace=1)
+    run.wait_for_task(KILLED_TASK, STARTED, RECOVERY_SECONDS + HEARTBEAT_SECONDS, attempt=2)
     return time.monotonic() - struck
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cluster.faults import SIGNS
+from tests.cluster.faults import KILLED_TASK, SIGNS
 from tests.cluster.plugin import FAULTED
 
 
@@ -25,7 +25,7 @@ def test_the_answer_is_the_same(platform, faulted_run):
 
 
 def test_the_killed_task_was_tried_again(faulted_run):
-    assert faulted_run.run.tasks[faulted_run.faults.killed_task]["try_number"] > 1
+    assert faulted_run.run.tasks[KILLED_TASK]["try_number"] > 1
 
 
 def test_the_killed_driver_was_followed_by_another(faulted_run):
