@@ -68,6 +68,7 @@ def _watch(cluster: Cluster, release: Release, command: Sequence[str], limit: fl
     It is run again when it has given up before its time.
     """
     began = started = reported = time.monotonic()
+    said = ""
     with tempfile.TemporaryFile("w+") as output:
         process = _start(command, output)
         try:
@@ -79,6 +80,7 @@ def _watch(cluster: Cluster, release: Release, command: Sequence[str], limit: fl
                     break
                 if process.returncode is not None and now - started >= AGAIN_SECONDS:
                     started = now
+                    said = _written(output)
                     output.seek(0)
                     output.truncate()
                     process = _start(command, output)
@@ -90,7 +92,7 @@ def _watch(cluster: Cluster, release: Release, command: Sequence[str], limit: fl
             process.terminate()
             process.wait()
             raise
-        return process.wait(), _written(output)
+        return process.wait(), _written(output) or said
 
 
 def _start(command: Sequence[str], output: IO[str]) -> subprocess.Popen[str]:

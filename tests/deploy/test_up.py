@@ -218,7 +218,7 @@ LATE = 'error: deployment "strimzi-cluster-operator" exceeded its progress deadl
 
 def test_a_rollout_whose_old_pods_are_all_ready_is_told_in_kubectls_words(world, monkeypatch, capsys):
     monkeypatch.setattr(waiting, "REPORT_SECONDS", 0.05)
-    monkeypatch.setattr(waiting, "GRACE_SECONDS", 5)
+    monkeypatch.setattr(waiting, "GRACE_SECONDS", 8)
     world.fail("rollout status", OLD, hang=True)
     world.change(lists={"pods|monitoring": [READY]})
     wait = Wait("Grafana", ("rollout", "status", "deployment"), 0)
@@ -242,12 +242,28 @@ def test_a_deployment_past_its_own_deadline_is_waited_for_all_the_same(world, mi
 
 def test_a_deployment_past_its_own_deadline_is_given_up_in_the_end(world, monkeypatch):
     monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr(waiting, "GRACE_SECONDS", 3)
+    monkeypatch.setattr(waiting, "GRACE_SECONDS", 8)
     world.fail("rollout status", LATE)
     wait = Wait("the operator", ("rollout", "status", "deployment"), 0)
     with pytest.raises(UserError, match=rf"The operator did not get ready \(\d+ s\): {LATE}\."):
         waiting.wait_for(Cluster("kind-millrace"), find_release("strimzi"), wait)
     assert len([line for line in world.calls() if " rollout status " in line]) > 1
+
+
+def test_the_reason_of_an_earlier_try_is_told_if_the_time_ends_in_a_later_one(world, monkeypatch):
+    monkeypatch.setattr(waiting, "AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(waiting, "GRACE_SECONDS", 8)
+    start, starts = waiting._start, []
+
+    def hangs_the_second_time(command, output):
+        starts.append(command)
+        return start(command if len(starts) == 1 else ["sleep", "600"], output)
+
+    monkeypatch.setattr(waiting, "_start", hangs_the_second_time)
+    world.fail("rollout status", LATE)
+    wait = Wait("the operator", ("rollout", "status", "deployment"), 0)
+    with pytest.raises(UserError, match=rf"The operator did not get ready \(\d+ s\): {LATE}\."):
+        waiting.wait_for(Cluster("kind-millrace"), find_release("strimzi"), wait)
 
 
 def test_a_rollout_that_the_cluster_refuses_is_not_tried_again(world, millrace):
