@@ -131,11 +131,6 @@ class Run:
         eventually(lambda: self.ended_at, f"the end of {self.run_id}", seconds, else_=self.describe)
         return self.state
 
-    def look(self, task: str) -> dict[str, Any]:
-        """Return what Airflow says of a task right now; empty if it does not know it."""
-        tasks = self._airflow.ask(lambda airflow: airflow.tasks(DAG_ID, self.run_id))
-        return next((each for each in tasks if each["task_id"] == task), {})
-
     def describe(self) -> str:
         """Say how the run stands."""
         tasks = ", ".join(
