@@ -159,14 +159,14 @@ def delete_topics(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
     Raises MillraceError if the broker refuses or takes longer than a minute.
     """
-    admin = admin_client(config)
-    doomed = [name for name in names if name in existing_partitions(admin)]
-    if not doomed:
+    if not names:
         return []
-    futures = admin.delete_topics(doomed, operation_timeout=REQUEST_TIMEOUT)
-    _await_all(futures, "delete", tolerate="UNKNOWN_TOPIC_OR_PART")
+    admin = admin_client(config)
+    # All are asked for, whatever the metadata says: a broker may not have heard yet of a topic that was just made.
+    futures = admin.delete_topics(list(names), operation_timeout=REQUEST_TIMEOUT)
+    deleted = _await_all(futures, "delete", tolerate="UNKNOWN_TOPIC_OR_PART")
     deadline = time.monotonic() + DELETION_TIMEOUT
-    while left := set(doomed) & set(existing_partitions(admin)):
+    while deleted and (left := set(deleted) & set(existing_partitions(admin))):
         if time.monotonic() >= deadline:
             raise MillraceError(
                 f"Topics {', '.join(sorted(left))} are still there {DELETION_TIMEOUT:g} s after their "
@@ -174,7 +174,7 @@ def delete_topics(config: Mapping[str, Any], names: Sequence[str]) -> list[str]:
                 "for: check that the broker allows it (delete.topic.enable) and has space on its disk."
             )
         time.sleep(0.1)
-    return doomed
+    return deleted
 
 
 def end_offsets(config: Mapping[str, Any], topic: str) -> dict[int, int]:
@@ -230,13 +230,17 @@ def _await_leaders(admin: "AdminClient", topics: Sequence[TopicSpec]) -> None:
         time.sleep(0.05)
 
 
-def _await_all(futures: Mapping[str, Any], verb: str, tolerate: str) -> None:
+def _await_all(futures: Mapping[str, Any], verb: str, tolerate: str) -> list[str]:
+    """Wait for the broker's answers; return the topics that it was done for, without those that were so already."""
     from confluent_kafka import KafkaException
 
+    done = []
     for name, future in futures.items():
         try:
             future.result()
+            done.append(name)
         except KafkaException as error:
             # Somebody else was faster; what we wanted is so.
             if error.args[0].name() != tolerate:
                 raise MillraceError(f"Kafka does not {verb} topic {name}: {error.args[0].str()}.") from error
+    return done

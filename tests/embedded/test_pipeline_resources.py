@@ -96,6 +96,14 @@ def test_deleted_topic_is_gone_and_can_be_made_again(config: dict[str, Any]) -> 
         assert kafka.end_offsets(config, "flow-input") == {}
 
 
+def test_a_topic_that_the_metadata_does_not_show_yet_is_deleted_too(config, monkeypatch) -> None:
+    kafka.create_topics(config, [TopicSpec("flow-input", 1, {})])
+    with monkeypatch.context() as behind:
+        behind.setattr(kafka, "existing_partitions", lambda admin: {})
+        assert kafka.delete_topics(config, ["flow-input"]) == ["flow-input"]
+    assert kafka.create_topics(config, [TopicSpec("flow-input", 2, {})]) == ["flow-input"]
+
+
 def test_reading_a_topic_gives_each_record_once(config: dict[str, Any]) -> None:
     kafka.create_topics(config, [TopicSpec("flow-input", 3, {})])
     assert list(records.read_topic(config, "flow-input")) == []
