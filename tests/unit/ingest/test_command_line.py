@@ -26,7 +26,7 @@ def ingest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["replay", "simulate-events", "simulate-market"])
+@pytest.mark.parametrize("command", ["replay", "simulate-events", "simulate-market", "people", "orders"])
 def test_help_teaches_by_example(command):
     done = ingest(command, "--help")
     assert done.returncode == 0
@@ -54,6 +54,8 @@ def test_help_teaches_by_example(command):
             ["simulate-market", "--bootstrap-servers", "127.0.0.1:1", "--start-time", "noon"],
             "isn't an instant",
         ),
+        (["people", "--person", "Frank"], "isn't a name and an age"),
+        (["orders", "--count", "0"], "from 1 to 1000000"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(arguments, words):
