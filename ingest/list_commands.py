@@ -23,12 +23,10 @@ was interrupted.
 
 def add(commands: Any, add_feed: AddFeed, connect: Connect) -> None:
     """Add both commands; `add_feed` makes a feed's parser, `connect` says where to send and what to count."""
-    examples = _EXAMPLES.format(command="people", example="--person Frank=44")
+    examples = _EXAMPLES.format(command="people", example="--people Frank=44,Grace=12")
     people = add_feed(commands, "people", "send five people, once each", examples, "input-topic")
-    people.add_argument(
-        "--person", action="append", default=[], metavar="NAME=AGE", help="a further person; can be given repeatedly"
-    )
-    people.set_defaults(run=_runner("input-topic", lambda given: list(lists.people(tuple(given.person))), connect))
+    people.add_argument("--people", default="", metavar="NAME=AGE,...", help="further people (default none)")
+    people.set_defaults(run=_runner("input-topic", lambda given: list(lists.people(given.people)), connect))
 
     examples = _EXAMPLES.format(command="orders", example="--count 500 --rate 50")
     orders = add_feed(commands, "orders", "send simulated orders, once each", examples, "orders")

@@ -16,12 +16,12 @@ SKUS = tuple(f"P-{1001 + number}" for number in range(26))
 CUSTOMERS = 500
 
 
-def people(extra: tuple[str, ...] = ()) -> Iterator[contracts.Message]:
-    """Yield five people, and further ones given as `name=age`, as messages of the contract `input-topic v1`.
+def people(further: str = "") -> Iterator[contracts.Message]:
+    """Yield five people, and further ones given as `name=age,name=age`, as messages of the contract `input-topic v1`.
 
     Raises BadInputError for one that is not written so.
     """
-    for number, (name, age) in enumerate([*PEOPLE, *map(_person, extra)]):
+    for number, (name, age) in enumerate([*PEOPLE, *map(_person, further.split(",") if further else ())]):
         yield {
             "schema_version": 1,
             "event_id": f"people/{number}/{name}",
@@ -33,9 +33,9 @@ def people(extra: tuple[str, ...] = ()) -> Iterator[contracts.Message]:
 
 
 def _person(text: str) -> tuple[str, int]:
-    name, _, age = text.rpartition("=")
+    name, _, age = text.strip().rpartition("=")
     if not name or not age.isdecimal() or int(age) > 150:
-        raise BadInputError(f"--person {text!r} isn't a name and an age from 0 to 150, such as Frank=44.")
+        raise BadInputError(f"--people: {text!r} isn't a name and an age from 0 to 150, such as Frank=44.")
     return name, int(age)
 
 

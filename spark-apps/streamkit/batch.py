@@ -21,6 +21,10 @@ from streamkit.settings import BatchSettings, SettingsError, parse_batch_argumen
 Compute = Callable[[SparkSession, BatchSettings], DataFrame]
 
 
+class BatchError(RuntimeError):
+    """What the app was given can't be made into its table; the message is one sentence that says what to do."""
+
+
 def main(compute: Compute) -> None:
     """Run a batch app: read settings from the command line, write the rows that `compute` returns to its table.
 
@@ -48,6 +52,9 @@ def run(spark: SparkSession, settings: BatchSettings, compute: Compute) -> int:
     except SettingsError as error:
         LOGGER.error(str(error))
         return 2
+    except BatchError as error:
+        LOGGER.error(str(error))
+        return 1
     except (PySparkException, Py4JError) as error:
         LOGGER.error("cannot make the table %s: %s", settings.table.path, first_line(error))
         return 1

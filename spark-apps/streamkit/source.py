@@ -110,6 +110,30 @@ def read_events(
     return without_heartbeats(reduce(DataFrame.union, branches), contract)
 
 
+def read_messages(
+    spark: SparkSession,
+    settings: AppSettings,
+    contract: Contract,
+    columns: Sequence[str],
+    watch: Watch | None = None,
+) -> DataFrame:
+    """Return the valid messages of the topic as a stream without a watermark, for apps that keep no state.
+
+    Columns: the event time as a timestamp, then `columns` of the message. `watch` is that of `read_events`; it knows
+    the partitions that the topic has when the app starts.
+    """
+    records = checked(read_records(spark, settings), contract)
+    if watch:
+        records = watch(records, partitions_of(spark, settings.source), "invalid")
+    return as_messages(records, contract, columns)
+
+
+def as_messages(records: DataFrame, contract: Contract, columns: Sequence[str]) -> DataFrame:
+    """Narrow checked records to the event time as a timestamp and `columns`, of the valid ones."""
+    time = contract.timestamp().alias(contract.event_time)
+    return records.where("valid").select(time, *(F.col(f"event.{name}").alias(name) for name in columns))
+
+
 def as_events(records: DataFrame, contract: Contract, columns: Sequence[str]) -> DataFrame:
     """Narrow checked records to partition, offset, valid, the event time as a timestamp, event_type and `columns`."""
     names = dict.fromkeys(["event_type", *columns])

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pyspark import SparkContext
 from pyspark.sql.streaming.listener import JStreamingQueryListener, StreamingQueryListener
 
+from streamkit.counting import row_counts
 from streamkit.dead_letter import QUERY as DEAD_LETTERS
 from streamkit.dead_letter import invalid_count
 from streamkit.logs import LOGGER
@@ -49,6 +50,7 @@ class Metrics:
         )
         self.late = make(Counter, "stream_late_rows_dropped", "Rows dropped because the watermark had passed them.")
         self.dead_letters = make(Counter, "stream_dead_letters", "Records sent to the dead-letter topic.")
+        self.rows = make(Counter, "stream_rows", "Rows by what became of them.", (*_LABELS, "kind"))
 
     def update(self, application: str, progress: dict[str, Any]) -> None:
         """Take one progress report (Spark's StreamingQueryProgress as a dict) into the metrics."""
@@ -69,6 +71,8 @@ class Metrics:
         delay = watermark_delay_seconds(progress)
         if delay is not None:
             self.watermark_delay.labels(*labels).set(delay)
+        for kind, count in row_counts(progress.get("observedMetrics") or {}).items():
+            self.rows.labels(*labels, kind).inc(count)
         if progress["name"] == DEAD_LETTERS:
             self.dead_letters.labels(*labels).inc(max(0, progress["sink"].get("numOutputRows") or 0))
         else:
@@ -190,4 +194,5 @@ def summary(progress: dict[str, Any]) -> dict[str, Any]:
         "lateRows": sum(operator["numRowsDroppedByWatermark"] for operator in operators),
         "invalidRows": invalid_count(progress.get("observedMetrics") or {}),
         "lag": lag_by_topic(progress),
+        **row_counts(progress.get("observedMetrics") or {}),
     }

@@ -54,7 +54,7 @@ def test_help_teaches_by_example(command):
             ["simulate-market", "--bootstrap-servers", "127.0.0.1:1", "--start-time", "noon"],
             "isn't an instant",
         ),
-        (["people", "--person", "Frank"], "isn't a name and an age"),
+        (["people", "--people", "Frank"], "isn't a name and an age"),
         (["orders", "--count", "0"], "from 1 to 1000000"),
     ],
 )
