@@ -123,6 +123,8 @@ def override(tree: dict[str, Any], assignment: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {assignment}: the value is not YAML: quote it") from error
+    except ValueError as error:  # what looks like a date and is none, such as 2026-13-01
+        raise SettingsError(f"--set {assignment}: {error}: correct the value") from error
     keys = path.split(".")
     # Names of Spark and Kafka options have dots of their own: everything after the map's name is one key.
     for index, key in enumerate(keys[:-1]):

@@ -183,6 +183,7 @@ class Telemetry(StreamingQueryListener):
 def summary(progress: dict[str, Any]) -> dict[str, Any]:
     """Return what a log line says about a batch."""
     operators = progress.get("stateOperators", [])
+    counts = row_counts(progress.get("observedMetrics") or {})
     return {
         "query": progress["name"],
         "batch": progress["batchId"],
@@ -194,5 +195,5 @@ def summary(progress: dict[str, Any]) -> dict[str, Any]:
         "lateRows": sum(operator["numRowsDroppedByWatermark"] for operator in operators),
         "invalidRows": invalid_count(progress.get("observedMetrics") or {}),
         "lag": lag_by_topic(progress),
-        **row_counts(progress.get("observedMetrics") or {}),
+        **({"rows": counts} if counts else {}),
     }

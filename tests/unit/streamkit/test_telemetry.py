@@ -81,6 +81,17 @@ def test_a_dead_letter_query_of_its_own_counts_what_it_wrote(telemetry):
     assert samples(telemetry)["stream_dead_letters_total", *labels] == 5
 
 
+def test_rows_are_counted_by_what_became_of_them_where_an_app_counts_them(telemetry):
+    for _ in range(2):
+        telemetry.onQueryProgress(reported(observedMetrics={"rows": {"kept": 3, "dropped": 2}}))
+    labels = ("application", "counter"), ("query", "event-windows")
+    found = samples(telemetry)
+    assert found["stream_rows_total", labels[0], ("kind", "kept"), labels[1]] == 6
+    assert found["stream_rows_total", labels[0], ("kind", "dropped"), labels[1]] == 4
+    counted = {**PROGRESS, "observedMetrics": {"rows": {"kept": 3, "dropped": None}}}
+    assert summary(counted)["rows"] == {"kept": 3, "dropped": 0}
+
+
 def test_lag_and_delay_of_a_batch_without_data():
     idle = {**PROGRESS, "eventTime": {"watermark": "2013-01-01T00:00:00.000Z"}, "sources": []}
     assert watermark_delay_seconds(idle) is None
