@@ -21,7 +21,7 @@ def show_and_verify(input_topic: str, output_topic: str, minimum_age: int) -> di
     """
     from airflow.sdk.exceptions import AirflowFailException
 
-    from millrace import kafka, records, tables
+    from millrace import kafka, reading, records
     from millrace.operators.base import one_sentence
 
     with one_sentence(log):
@@ -33,7 +33,7 @@ def show_and_verify(input_topic: str, output_topic: str, minimum_age: int) -> di
     dropped = {key: person for key, person in sent.items() if key not in kept}
     for what, people in ((f"kept, in {output_topic}", found), (f"dropped, younger than {minimum_age}", dropped)):
         rows = [{"name": name, "age": age} for name, age in sorted(people.values())]
-        log.info("%d people %s:\n%s", len(rows), what, tables.as_text(rows[:SHOWN]))
+        log.info("%d people %s:\n%s", len(rows), what, reading.as_text(rows[:SHOWN]))
     if problem := difference(kept, found):
         log.error("%s", problem)
         raise AirflowFailException(problem)

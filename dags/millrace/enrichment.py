@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from millrace import kafka, records, storage, tables
+from millrace import kafka, reading, records, storage
 from millrace.errors import MillraceError
 from millrace.verification import SQL_FOLDER, connection, rows, scalar
 
@@ -29,10 +29,10 @@ def reference_version(table: str) -> int:
     from millrace.operators.base import one_sentence
 
     with one_sentence(log), connection() as database:
-        version = tables.newest_version(storage.table_url(table))
-        tables.load(database, "reference", storage.table_url(table), version)
+        version = reading.newest_version(storage.table_url(table))
+        reading.load(database, "reference", storage.table_url(table), version)
         found = rows(database, "SELECT * FROM reference ORDER BY ALL")
-    log.info("Version %d of %s holds %d rows:\n%s", version, table, len(found), tables.as_text(found[:50]))
+    log.info("Version %d of %s holds %d rows:\n%s", version, table, len(found), reading.as_text(found[:50]))
     return version
 
 
@@ -50,12 +50,12 @@ def verify_orders(input_topic: str, reference: str, table: str, topic: str) -> d
         config = kafka.connection_config()
         load_topic(database, "orders", config, input_topic)
         load_topic(database, "actual_kafka", config, topic)
-        tables.load(database, "actual_delta", storage.table_url(table))
+        reading.load(database, "actual_delta", storage.table_url(table))
         load_versions(database, storage.table_url(reference))
         problems = compare(database)
         result = rows(database, (SQL_FOLDER / "enriched_figures.sql").read_text())[0]
         excerpt = rows(database, f"SELECT * FROM actual_delta ORDER BY order_id LIMIT {SHOWN}")  # noqa: S608
-    log.info("The first orders of %s:\n%s", table, tables.as_text(excerpt))
+    log.info("The first orders of %s:\n%s", table, reading.as_text(excerpt))
     if problems:
         log.error("%s", problems)
         raise AirflowFailException(problems)
@@ -85,7 +85,7 @@ def load_versions(database: "duckdb.DuckDBPyConnection", reference_url: str) -> 
     if not versions:
         raise MillraceError("There is no enriched order at all, so there is nothing to compare: see the stream's log.")
     for number, version in enumerate(versions):
-        tables.load(database, "one_version", reference_url, version)
+        reading.load(database, "one_version", reference_url, version)
         select = f"SELECT {int(version)} AS reference_version, one_version.* FROM one_version"  # noqa: S608
         database.execute(f"INSERT INTO products {select}" if number else f"CREATE TABLE products AS {select}")
         database.execute("DROP TABLE one_version")

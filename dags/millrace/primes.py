@@ -21,14 +21,14 @@ def show_primes(table: str, limit: int) -> dict[str, Any]:
     """
     from airflow.sdk.exceptions import AirflowFailException
 
-    from millrace import storage, tables
+    from millrace import reading, storage
     from millrace.operators.base import one_sentence
     from millrace.verification import connection, rows
 
     with one_sentence(log), connection() as database:
-        tables.load(database, "primes", storage.table_url(table))
+        reading.load(database, "primes", storage.table_url(table))
         found = rows(database, f"SELECT {', '.join(COLUMNS)} FROM primes ORDER BY segment")  # noqa: S608 - constants
-    log.info("The table %s holds:\n%s", table, tables.as_text(found[:SHOWN]))
+    log.info("The table %s holds:\n%s", table, reading.as_text(found[:SHOWN]))
     if problem := difference(found, limit):
         log.error("%s", problem)
         raise AirflowFailException(problem)

@@ -1,4 +1,4 @@
-"""hello_spark, kafka_spark_pipeline and batch_then_stream as Airflow runs them, on the embedded target and a real broker."""
+"""hello_spark, kafka_spark_pipeline and batch_then_stream, run by Airflow on the embedded target and a real broker."""
 
 import json
 import shutil

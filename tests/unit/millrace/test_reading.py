@@ -8,7 +8,7 @@ import pytest
 from arro3.core import Table
 from deltalake import write_deltalake
 
-from millrace import tables
+from millrace import reading
 from millrace.errors import MillraceError
 from millrace.primes import difference, sieve_of
 
@@ -24,10 +24,10 @@ def write(folder: Path, *values: int) -> str:
 def test_the_newest_version_is_read_or_the_one_that_is_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "t", 1, 2)
     url = write(tmp_path / "t", 3)
-    assert tables.newest_version(url) == 1
+    assert reading.newest_version(url) == 1
     with duckdb.connect() as database:
-        tables.load(database, "newest", url)
-        tables.load(database, "oldest", url, version=0)
+        reading.load(database, "newest", url)
+        reading.load(database, "oldest", url, version=0)
         assert database.execute("SELECT number FROM newest").fetchall() == [(3,)]
         assert database.execute("SELECT number FROM oldest ORDER BY 1").fetchall() == [(1,), (2,)]
 
@@ -36,14 +36,14 @@ def test_the_newest_version_is_read_or_the_one_that_is_asked_for(tmp_path: Path)
 def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, version: int | None) -> None:
     url = write(tmp_path / "t", 1) if version else f"file://{tmp_path}/nothing"
     with duckdb.connect() as database, pytest.raises(MillraceError, match="Cannot read the Delta table") as caught:
-        tables.load(database, "t", url, version)
+        reading.load(database, "t", url, version)
     assert "\n" not in str(caught.value)
 
 
 def test_rows_are_shown_as_aligned_columns() -> None:
-    text = tables.as_text([{"name": "Alice", "age": 25}, {"name": "Bo", "age": None}, {"name": "Eve", "age": 122}])
+    text = reading.as_text([{"name": "Alice", "age": 25}, {"name": "Bo", "age": None}, {"name": "Eve", "age": 122}])
     assert text.splitlines() == ["name   age", "-----  ---", "Alice   25", "Bo        ", "Eve    122"]
-    assert tables.as_text([]) == "(no rows)"
+    assert reading.as_text([]) == "(no rows)"
 
 
 ROWS = [

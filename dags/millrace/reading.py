@@ -1,4 +1,4 @@
-"""Delta tables for tasks: into DuckDB, and rows as text for a task's log."""
+"""Delta tables at one version into DuckDB, for checks by SQL; rows as text for a task's log."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
