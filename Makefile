@@ -15,6 +15,9 @@ ENVIRONMENT ?= kind
 CONTEXT ?= kind-millrace
 # Where test-cluster runs: local (a Kubernetes made for it, as root), kind (by Docker), existing (the cluster of CONTEXT)
 CLUSTER ?= local
+# How many processes share the tests; each takes up to 5 GiB. A file's tests stay together, in the order of the folders.
+WORKERS ?= 2
+SHARED = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 RUN_ARGUMENTS = --from '$(FROM)' --days '$(DAYS)' --pace '$(PACE)' $(if $(RESUME),--resume)
 
 # The pods' and the apps' libraries are imported from where they live; nothing is installed twice.
@@ -65,11 +68,11 @@ logs: $(VENV)/.synced ## Show the logs: make logs NAME=kafka FOLLOW=1
 clean: $(VENV)/.synced ## Remove what the runs made (lists it and asks first; YES=1 does not ask)
 	@$(MILLRACE) clean $(if $(YES),--yes)
 
-test: $(VENV)/.synced ## Run every test that needs no cluster
-	@$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+test: $(VENV)/.synced ## Run every test that needs no cluster, on WORKERS=2 cores
+	@$(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGUMENTS)
 
 test-unit: $(VENV)/.synced ## Run the tests that start no broker and no API server (some minutes)
-	@$(BIN)/python -m pytest -m "not embedded and not control_plane and not images and not cluster" $(PYTEST_ARGUMENTS)
+	@$(BIN)/python -m pytest $(SHARED) -m "not embedded and not control_plane and not images and not cluster" $(PYTEST_ARGUMENTS)
 
 test-images: $(VENV)/.synced ## Build the images on a base of Debian's packages, start each (root, buildah, mmdebstrap)
 	@$(BIN)/python -m pytest -m images tests/images $(PYTEST_ARGUMENTS)

@@ -27,14 +27,14 @@ def supervise(settings: Settings, guard: Guard) -> int:
         supervisor = Supervisor(settings, instance, say)
         try:
             try:
-                supervisor.start(parts=("scheduler", "dag_processor", "triggerer"))
-                while True:
-                    supervisor.watch()
-                    time.sleep(WATCH_SECONDS)
+                with guard.until_clean_up():
+                    supervisor.start(parts=("scheduler", "dag_processor", "triggerer"))
+                    while True:
+                        guard.check()
+                        supervisor.watch()
+                        time.sleep(WATCH_SECONDS)
             except Interrupted:
                 say("Stopping.")
-            finally:
-                guard.disarm()
         finally:
             supervisor.stop()
     return 0

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyspark
 
 from embedded.errors import UserError
+from embedded.jars import INCOMPLETE, exclusive
 from embedded.java import Java, home_for_spark
 from embedded.ports import LOOPBACK
 
@@ -59,21 +60,22 @@ def make(java: Java, spark_jars: Path, directory: Path, say: Callable[[str], Non
         UserError: a driver could not be started, or Java could not write the archive.
     """
     archive = archive_of(java, spark_jars, directory)
-    if archive.exists():
-        say(f"The class archive is there: {archive}.")
-        return archive
-    say("Making a class archive, with which each later start of Spark is 5 to 15 s shorter (once, about 75 s, 230 MB).")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="incomplete-", dir=directory) as temporary:
-            made = _make(java, spark_jars, Path(temporary))
-            for old in directory.glob("spark-*.jsa"):
-                old.unlink(missing_ok=True)
-            made.replace(archive)
-    except OSError as error:
-        raise UserError(
-            f"{directory} can't be written ({error.strerror}): set MILLRACE_HOME to one that can."
-        ) from None
+    # Two that make it at once would each take twice as long, and the later one would remove the earlier one's.
+    with exclusive(directory, ".archive.lock", f"{INCOMPLETE}archive-*"):
+        if archive.exists():
+            say(f"The class archive is there: {archive}.")
+            return archive
+        say("Making a class archive (once, about 75 s, 230 MB): each later start of Spark is 5 to 15 s shorter.")
+        try:
+            with tempfile.TemporaryDirectory(prefix=f"{INCOMPLETE}archive-", dir=directory) as temporary:
+                made = _make(java, spark_jars, Path(temporary))
+                for old in directory.glob("spark-*.jsa"):
+                    old.unlink(missing_ok=True)
+                made.replace(archive)
+        except OSError as error:
+            raise UserError(
+                f"{directory} can't be written ({error.strerror}): set MILLRACE_HOME to one that can."
+            ) from None
     return archive
 
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -12,13 +14,31 @@ class Interrupted(BaseException):
 
 
 class Guard:
-    """Installs the handlers. `disarm` before the clean-up: from then on a signal only repeats the message."""
+    """Installs the handlers. After `until_clean_up` or `disarm` a signal only repeats the message."""
 
     def __init__(self) -> None:
         self.interrupted = False
         self._armed = True
         for number in SIGNALS:
             signal.signal(number, self._handle)
+
+    @contextmanager
+    def until_clean_up(self) -> Iterator[None]:
+        """Let a signal end the block by `Interrupted`, and none disturb what comes after it."""
+        try:
+            yield
+        except Exception:
+            # C code may put an error of its own in the place of what a handler raises in the midst of it:
+            # confluent_kafka says that a property's name is no string.
+            self.check()
+            raise
+        finally:
+            self.disarm()
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came: a library may have swallowed the one that the handler raised."""
+        if self.interrupted:
+            raise Interrupted from None
 
     def disarm(self) -> None:
         """Let later signals only say that the end is under way."""

@@ -22,6 +22,8 @@ INPUT = REPOSITORY / "requirements" / "jars.in"
 RUNTIME_SETS = ("kafka", "spark")
 SETS = (*RUNTIME_SETS, "s3", "strimzi", "metrics")  # s3 for the Spark image, the last two for tests of the chart only
 
+INCOMPLETE = "incomplete-"
+"""Begin of the names of what is being made in the jars' directory."""
 HEADER = """\
 # Written by `python -m embedded jars lock` from requirements/jars.in and versions.yaml. Do not edit.
 # <set> <group>:<artifact>:<version> sha256=<of the jar>
@@ -78,7 +80,7 @@ def fetch(java: Java, directory: Path, lock: Path = LOCK, names: Sequence[str] =
         UserError: a jar differs from the lock, or can't be downloaded.
     """
     locked = read_lock(lock)
-    with _exclusive(directory):
+    with exclusive(directory, ".lock"):
         wanted = {name: [jar for jar in locked if jar.set_name == name] for name in names}
         incomplete = {name: jars for name, jars in wanted.items() if not _complete(directory / name, jars)}
         if incomplete:
@@ -174,7 +176,7 @@ def _verify(path: Path, jar: LockedJar, remedy: str) -> None:
 
 
 def _download(java: Java, directory: Path, wanted: dict[str, list[LockedJar]]) -> None:
-    with tempfile.TemporaryDirectory(prefix="incomplete-", dir=directory) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f"{INCOMPLETE}jars-", dir=directory) as temporary:
         for name, jars in wanted.items():
             staging = Path(temporary) / name
             found = retrieve(java, [jar.coordinate for jar in jars], staging / "ivy", transitive=False)
@@ -195,11 +197,20 @@ def _download(java: Java, directory: Path, wanted: dict[str, list[LockedJar]]) -
 
 
 @contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process alone; a second process waits."""
+def exclusive(directory: Path, lock: str, leftovers: str = f"{INCOMPLETE}jars-*") -> Iterator[None]:
+    """Hold a lock in the jars' directory for this process alone; a second process waits.
+
+    Args:
+        directory: made if it isn't there.
+        lock: name of the file that is locked.
+        leftovers: which files of a process that was killed while it held this lock are removed.
+
+    Raises:
+        UserError: the directory can't be written.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        descriptor = os.open(directory / lock, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise UserError(
             f"{directory} can't be written ({error.strerror}): set MILLRACE_HOME to a directory that can."
@@ -207,7 +218,7 @@ def _exclusive(directory: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # A process that was killed while it downloaded leaves its directory; nobody else is at it now.
-        for leftover in directory.glob("incomplete-*"):
+        for leftover in directory.glob(leftovers):
             shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:

@@ -37,7 +37,7 @@ def run(settings: Settings, options: RunOptions, guard: Guard, began: float) -> 
     with claim(settings, "run") as instance, Display() as display:
         supervisor = Supervisor(settings, instance, display.say)
         try:
-            try:
+            with guard.until_clean_up():
                 client = supervisor.start((DAG_ID,))
                 times = {"bring-up": time.monotonic() - began}
                 client.unpause(DAG_ID)
@@ -45,12 +45,10 @@ def run(settings: Settings, options: RunOptions, guard: Guard, began: float) -> 
                 client.trigger(DAG_ID, run_id, options.parameters)
                 display.say(f"Started {DAG_ID}: {run_id}.")
                 current = Run(settings, client, run_id)
-                view = _follow(current, supervisor, display, times, began)
+                view = _follow(current, supervisor, display, guard, times, began)
                 summary = current.summary()
                 if view.state != "success":
                     _explain(current, view, display)
-            finally:
-                guard.disarm()
         finally:
             display.close()
             if guard.interrupted:
@@ -60,10 +58,13 @@ def run(settings: Settings, options: RunOptions, guard: Guard, began: float) -> 
         return _conclude(view, summary, display, times)
 
 
-def _follow(current: Run, supervisor: Supervisor, display: Display, times: dict[str, float], began: float) -> View:
+def _follow(
+    current: Run, supervisor: Supervisor, display: Display, guard: Guard, times: dict[str, float], began: float
+) -> View:
     """Show the run until it has ended; note when its first batch was processed."""
     answered = time.monotonic()
     while True:
+        guard.check()
         supervisor.watch()
         try:
             view = current.look()

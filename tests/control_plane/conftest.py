@@ -1,9 +1,5 @@
 """A real API server for the tests of this folder, started once; each test gets a namespace of its own."""
 
-import atexit
-import os
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,11 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-# Before anything imports Airflow: it writes its settings to AIRFLOW_HOME as soon as it is imported.
-if "AIRFLOW_HOME" not in os.environ:
-    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="millrace-test-airflow-")
-    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from embedded.paths import REPOSITORY
 from millrace.targets import get_target, kubernetes

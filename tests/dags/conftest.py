@@ -1,19 +1,11 @@
-"""An AIRFLOW_HOME that is nobody's, with a database where a test asks for one."""
+"""Airflow as a new interpreter sees it, with a database where a test asks for one."""
 
-import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
-
-# Before anything imports Airflow: it writes its settings to AIRFLOW_HOME as soon as it is imported.
-if "AIRFLOW_HOME" not in os.environ:
-    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="millrace-test-airflow-")
-    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 REPOSITORY = Path(__file__).parents[2]
 

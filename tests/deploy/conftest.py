@@ -69,7 +69,9 @@ class World:
 
     def recorded(self):
         path = self.file.with_suffix(".calls")
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        # The last line may still be on its way.
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def forget(self):
         """Start the record anew."""

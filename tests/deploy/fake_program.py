@@ -20,8 +20,10 @@ def main() -> int:
     path = Path(os.environ["FAKE_WORLD"])
     stdin = sys.stdin.read() if "-" in arguments else ""
     line = " ".join([name, *arguments])
-    with path.with_suffix(".calls").open("a") as file:
-        file.write(json.dumps({"line": line, "stdin": stdin, "pid": os.getpid()}) + "\n")
+    call = json.dumps({"line": line, "stdin": stdin, "pid": os.getpid()}) + "\n"
+    with path.with_suffix(".calls").open("ab", buffering=0) as file:
+        # One write, which a reader sees whole or not at all on a local disk: others may append, or read, meanwhile.
+        file.write(call.encode())
     with path.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         world = json.load(file)

@@ -1,20 +1,11 @@
 """The DAG library's topics, heartbeats and preparation of a run, on a real broker."""
 
-import atexit
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# Before anything imports Airflow: it writes its settings to AIRFLOW_HOME as soon as it is imported.
-if "AIRFLOW_HOME" not in os.environ:
-    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="millrace-test-airflow-")
-    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from embedded.broker import Broker
 from embedded.ports import free_port

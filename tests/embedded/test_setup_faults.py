@@ -126,7 +126,7 @@ def write_lock(path: Path, jar: jars.LockedJar, sha256: str) -> Path:
 
 def test_downloads_what_is_missing(java: Java, one_jar: jars.LockedJar, tmp_path: Path) -> None:
     lock = write_lock(tmp_path / "lock", one_jar, one_jar.sha256)
-    (tmp_path / "jars" / "incomplete-of-a-killed-process").mkdir(parents=True)
+    (tmp_path / "jars" / "incomplete-jars-of-a-killed-process").mkdir(parents=True)
     found = jars.fetch(java, tmp_path / "jars", lock)
     assert [path.name for path in found["kafka"].glob("*")] == [one_jar.coordinate.file_name]
     assert sorted(path.name for path in (tmp_path / "jars").iterdir()) == [".lock", "kafka"]

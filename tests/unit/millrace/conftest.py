@@ -1,22 +1,14 @@
-"""A target on an empty home, drivers that are small real programs, and an AIRFLOW_HOME that is nobody's."""
+"""A target on an empty home, and drivers that are small real programs."""
 
-import atexit
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-
-# Before anything imports Airflow: it writes its settings to AIRFLOW_HOME as soon as it is imported.
-if "AIRFLOW_HOME" not in os.environ:
-    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="millrace-test-airflow-")
-    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from millrace.config import load_settings
 from millrace.targets import embedded
