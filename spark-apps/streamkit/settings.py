@@ -143,6 +143,8 @@ class AppSettings:
     watermark: WatermarkSettings | None = None
     window: WindowSettings | None = None
     dead_letter: DeadLetterSettings | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    """What only this app knows, by its own names; see streamkit.parameters."""
     state_store: StateStoreSettings = field(default_factory=StateStoreSettings)
     object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     min_batches_to_retain: Count = 100

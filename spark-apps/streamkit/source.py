@@ -122,6 +122,18 @@ def with_watermark(events: DataFrame, contract: Contract, delay: str) -> DataFra
     return events.where("valid").drop("partition", "offset", "valid").withWatermark(contract.event_time, delay)
 
 
+def deduplicate(events: DataFrame, contract: Contract) -> DataFrame:
+    """Drop every event whose event_id another one had that came before it, within the delay of the watermark.
+
+    What is older than the watermark is dropped too, as late, whether it came before or not: so a record that is sent
+    again is never used again. Both are counted by the query's progress (see streamkit.telemetry). Needs the columns
+    event_id and the event time, with a watermark; output mode append.
+    """
+    if "event_id" not in events.columns or contract.event_time not in events.columns:
+        raise ValueError("deduplicate needs event_id and the event time: ask read_events for them")
+    return events.dropDuplicatesWithinWatermark(["event_id"])
+
+
 def without_heartbeats(events: DataFrame, contract: Contract) -> DataFrame:
     """Drop heartbeats, after they have moved the watermark.
 

@@ -1,0 +1,3 @@
+from tests.unit.spark_session import spark
+
+__all__ = ["spark"]
