@@ -4,6 +4,7 @@ import json
 from datetime import datetime, timedelta
 
 import pytest
+from pyspark.errors import AnalysisException
 
 from streamkit.contracts import load_contract
 from streamkit.settings import SettingsError, WindowSettings
@@ -143,6 +144,16 @@ def test_an_event_that_comes_again_is_dropped_and_counted_and_a_late_one_too(spa
     operators = [operator for each in query.recentProgress for operator in json.loads(each.json)["stateOperators"]]
     assert sum(operator["customMetrics"].get("numDroppedDuplicateRows", 0) for operator in operators) == 2
     assert sum(operator["numRowsDroppedByWatermark"] for operator in operators) == 2
+
+
+@pytest.mark.parametrize("mode", ["update", "complete"])
+def test_spark_refuses_other_output_modes_behind_deduplicate(spark, tmp_path, mode):
+    """What the READMEs of the apps say."""
+    events = spark.readStream.schema(PRICE).parquet(str(tmp_path)).withWatermark("event_time", "2 minutes")
+    contract = load_contract(REPOSITORY / "contracts/market-data")
+    writer = ohlc(deduplicate(events, contract), MINUTE).writeStream.format("noop").outputMode(mode)
+    with pytest.raises(AnalysisException, match="(?i)output mode|multiple stateful"):
+        writer.option("checkpointLocation", str(tmp_path / "checkpoint")).start()
 
 
 def test_deduplicate_needs_the_id(spark, contract):
