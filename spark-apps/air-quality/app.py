@@ -23,7 +23,8 @@ MEASURED = ("pm25", "pm10", "temperature", "humidity")
 def build(spark: SparkSession, settings: AppSettings, contract: Contract) -> Sequence[DataStreamWriter]:
     """Return the app's one query, ready to be started."""
     limit = number(settings, "pm25_limit")
-    readings = read_events(spark, settings, contract, ["event_id", "location", *MEASURED], watch=observe_invalid)
+    columns = ["event_id", "location", *MEASURED]
+    readings = read_events(spark, settings, contract, columns, watch=observe_invalid, query=QUERY)
     means = averages(deduplicate(readings, contract), settings.window, "location", MEASURED, contract.event_time)
     letters = DeadLetters(spark, settings, contract, QUERY) if settings.dead_letter else None
 

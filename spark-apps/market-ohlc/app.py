@@ -19,7 +19,7 @@ COLUMNS = ("event_id", "symbol", "price", "quantity")
 
 def build(spark: SparkSession, settings: AppSettings, contract: Contract) -> Sequence[DataStreamWriter]:
     """Return the app's one query, ready to be started."""
-    prices = read_events(spark, settings, contract, COLUMNS, watch=observe_invalid)
+    prices = read_events(spark, settings, contract, COLUMNS, watch=observe_invalid, query=QUERY)
     candles = ohlc(deduplicate(prices, contract), settings.window, contract.event_time)
     letters = DeadLetters(spark, settings, contract, QUERY) if settings.dead_letter else None
     return [to_sinks(candles, settings, QUERY, OHLC_KEYS, letters)]
