@@ -1,5 +1,6 @@
 """What only one app knows: values of the settings' `parameters`, each checked where it is used."""
 
+import math
 from datetime import date
 
 from streamkit.settings import AppSettings, BatchSettings, SettingsError
@@ -10,6 +11,20 @@ def text(settings: AppSettings | BatchSettings, name: str) -> str:
     value = settings.parameters.get(name, "")
     if not value:
         raise SettingsError(f"parameters.{name}: is missing: add it")
+    return value
+
+
+def number(settings: AppSettings | BatchSettings, name: str) -> float:
+    """Return a parameter as a number. Raises SettingsError, one sentence that names it."""
+    found = settings.parameters.get(name)
+    if found is None:
+        raise SettingsError(f"parameters.{name}: is missing: add it")
+    try:
+        value = float(found)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise SettingsError(f"parameters.{name}: {found!r}: expected a number")
     return value
 
 

@@ -163,7 +163,7 @@ class AppSettings:
     dead_letter: DeadLetterSettings | None = None
     reference: ReferenceSettings | None = None
     parameters: dict[str, str] = field(default_factory=dict)
-    """What only this app knows, by its own names; see `integer` in streamkit.parameters."""
+    """What only this app knows, by its own names; see streamkit.parameters."""
     state_store: StateStoreSettings = field(default_factory=StateStoreSettings)
     object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     min_batches_to_retain: Count = 100
@@ -194,7 +194,7 @@ class BatchSettings:
     table: DeltaSinkSettings
     """The Delta table that it makes."""
     parameters: dict[str, str] = field(default_factory=dict)
-    """What only this app knows, by its own names; see `integer` in streamkit.parameters."""
+    """What only this app knows, by its own names; see streamkit.parameters."""
     object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     event_log: str = "${MILLRACE_EVENT_LOG:-}"
     """Where Spark writes its event log, for the history server; empty for nowhere."""

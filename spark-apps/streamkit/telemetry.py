@@ -49,6 +49,9 @@ class Metrics:
             Gauge, "stream_watermark_delay_seconds", "From the watermark to the latest event time of the last batch."
         )
         self.late = make(Counter, "stream_late_rows_dropped", "Rows dropped because the watermark had passed them.")
+        self.duplicates = make(
+            Counter, "stream_duplicate_rows_dropped", "Rows dropped because their event had come before."
+        )
         self.dead_letters = make(Counter, "stream_dead_letters", "Records sent to the dead-letter topic.")
         self.rows = make(Counter, "stream_rows", "Rows by what became of them.", (*_LABELS, "kind"))
 
@@ -68,6 +71,7 @@ class Metrics:
         if operators:
             self.state_rows.labels(*labels).set(sum(operator["numRowsTotal"] for operator in operators))
             self.late.labels(*labels).inc(sum(operator["numRowsDroppedByWatermark"] for operator in operators))
+            self.duplicates.labels(*labels).inc(duplicate_rows(progress))
         delay = watermark_delay_seconds(progress)
         if delay is not None:
             self.watermark_delay.labels(*labels).set(delay)
@@ -96,6 +100,12 @@ def lag_by_topic(progress: dict[str, Any]) -> dict[str, int]:
             behind = sum(max(0, offset - end.get(topic, {}).get(p, 0)) for p, offset in partitions.items())
             lag[topic] = lag.get(topic, 0) + behind
     return lag
+
+
+def duplicate_rows(progress: dict[str, Any]) -> int:
+    """Return how many rows of a batch were dropped because their event had come before."""
+    operators = progress.get("stateOperators", [])
+    return sum((operator.get("customMetrics") or {}).get("numDroppedDuplicateRows", 0) for operator in operators)
 
 
 def watermark_delay_seconds(progress: dict[str, Any]) -> float | None:
@@ -193,6 +203,7 @@ def summary(progress: dict[str, Any]) -> dict[str, Any]:
         "watermark": progress.get("eventTime", {}).get("watermark"),
         "stateRows": sum(operator["numRowsTotal"] for operator in operators),
         "lateRows": sum(operator["numRowsDroppedByWatermark"] for operator in operators),
+        "duplicateRows": duplicate_rows(progress),
         "invalidRows": invalid_count(progress.get("observedMetrics") or {}),
         "lag": lag_by_topic(progress),
         **({"rows": counts} if counts else {}),

@@ -13,8 +13,14 @@ ROOT = contracts.contracts_root()
 TOPICS = yaml.safe_load((ROOT / "topics.yaml").read_text())["topics"]
 INPUTS = ["events", "market-data", "covid-updates", "air-quality", "input-topic", "orders"]
 OUTPUTS = [
-    "event-windows", "air-quality-alerts", "data-quality-alerts", "system-metrics", "output-topic", "enriched-orders",
-]  # fmt: skip
+    "event-windows",
+    "market-ohlc",
+    "air-quality-alerts",
+    "data-quality-alerts",
+    "system-metrics",
+    "output-topic",
+    "enriched-orders",
+]
 
 EVENT = {
     "schema_version": 1, "event_id": "2013-01-01/UA/1545/EWR/departed", "event_type": "departed",

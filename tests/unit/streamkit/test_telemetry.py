@@ -22,7 +22,10 @@ PROGRESS = {
     "processedRowsPerSecond": 250.5,
     "durationMs": {"triggerExecution": 1200, "addBatch": 1000},
     "eventTime": {"max": "2013-01-01T00:10:00.000Z", "watermark": "2013-01-01T00:07:30.500Z"},
-    "stateOperators": [{"numRowsTotal": 40, "numRowsDroppedByWatermark": 2}],
+    "stateOperators": [
+        {"numRowsTotal": 30, "numRowsDroppedByWatermark": 2},
+        {"numRowsTotal": 10, "numRowsDroppedByWatermark": 0, "customMetrics": {"numDroppedDuplicateRows": 5}},
+    ],
     "sources": [
         {"endOffset": {"events": {"0": 10}}, "latestOffset": {"events": {"0": 14}}},
         {"endOffset": {"events": {"1": 5}}, "latestOffset": {"events": {"1": 5, "2": 6}}},
@@ -71,6 +74,7 @@ def test_batches_become_metrics(telemetry):
     assert found["stream_state_rows", *labels] == 40
     assert found["stream_watermark_delay_seconds", *labels] == 149.5
     assert found["stream_late_rows_dropped_total", *labels] == 4
+    assert found["stream_duplicate_rows_dropped_total", *labels] == 10
     assert found["stream_dead_letters_total", *labels] == 6
 
 
@@ -108,6 +112,7 @@ def test_the_log_line_of_a_batch_is_short():
         "watermark": "2013-01-01T00:07:30.500Z",
         "stateRows": 40,
         "lateRows": 2,
+        "duplicateRows": 5,
         "invalidRows": 3,
         "lag": {"events": 10},
     }
