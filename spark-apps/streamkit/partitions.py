@@ -1,6 +1,7 @@
 """What becomes of a stream whose topic gets more partitions.
 
-A query with a watermark reads the partitions that were there when its driver started: nobody would read the new ones.
+A query with a watermark, or whose bad records are counted by partition, reads the partitions that were there when its
+driver started: nobody would read the new ones.
 So the driver looks for them (`PartitionWatch`), and ends with a failure if there are any; whoever restarts failed
 drivers starts one that reads them all, from their first record. A checkpoint counts its sources, though, and Spark
 accepts no other number: the new partitions are shared out among the sources that it has (`groups_of`).
@@ -66,7 +67,7 @@ def sources_in(files: HadoopFiles, checkpoint: str) -> int | None:
 class PartitionWatch:
     """Asks Kafka now and then, in a thread of its own, whether the topic has more partitions than the driver reads.
 
-    A topic without a watermark is not watched: its query finds new partitions by itself.
+    A topic without a watermark and without dead letters is not watched: its query finds new partitions by itself.
     """
 
     def __init__(self, spark: SparkSession, settings: AppSettings, seconds: float = CHECK_SECONDS) -> None:
@@ -75,7 +76,7 @@ class PartitionWatch:
         self._seconds = seconds
         self._grown = ""
         self._end = threading.Event()
-        if settings.watermark:
+        if settings.watermark or settings.dead_letter:
             threading.Thread(target=self._watch, name="partition-watch", daemon=True).start()
 
     def __call__(self) -> str:

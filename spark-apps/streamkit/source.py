@@ -124,9 +124,11 @@ def read_messages(
     Columns: the event time as a timestamp, then `columns` of the message. `watch` is that of `read_events`; it knows
     the partitions that the topic has when the app starts.
     """
-    records = checked(read_records(spark, settings), contract)
-    if watch:
-        records = watch(records, partitions_of(spark, settings.source), "invalid")
+    if watch is None:
+        return as_messages(checked(read_records(spark, settings), contract), contract, columns)
+    # Those and no others: what came from a partition that is not watched would be dropped uncounted.
+    partitions = partitions_of(spark, settings.source)
+    records = watch(checked(read_records(spark, settings, partitions), contract), partitions, "invalid")
     return as_messages(records, contract, columns)
 
 

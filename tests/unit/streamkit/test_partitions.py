@@ -100,8 +100,9 @@ def test_growth_is_one_sentence():
     assert growth("events", 3, 5).startswith("topic events has 5 partitions, and this driver reads the 3 that were")
 
 
-def watch(monkeypatch, counts, watermark=True):
-    settings = SimpleNamespace(source=SimpleNamespace(topic="events"), watermark=watermark or None)
+def watch(monkeypatch, counts, watermark=True, dead_letter=None):
+    source = SimpleNamespace(topic="events")
+    settings = SimpleNamespace(source=source, watermark=watermark or None, dead_letter=dead_letter)
     monkeypatch.setattr(partitions, "partitions_of", lambda *_: [0, 1])
 
     def current(*_):
@@ -138,3 +139,8 @@ def test_the_watch_ends_when_told_and_asks_nothing_without_a_watermark(monkeypat
     left = len(counts)
     assert not until(lambda: len(counts) < left - 1, seconds=0.2)
     assert watch(monkeypatch, [], watermark=False)() == ""
+
+
+def test_a_topic_whose_bad_records_are_counted_by_partition_is_watched_too(monkeypatch):
+    found = watch(monkeypatch, [3], watermark=False, dead_letter=SimpleNamespace(topic="dead"))
+    assert until(lambda: found().startswith("topic events has 3 partitions"))
