@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
-from streamkit.settings import AppSettings
+from streamkit.settings import AppSettings, ObjectStoreSettings
 
 _PROVIDERS = {
     "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
@@ -39,11 +39,7 @@ def spark_conf(settings: AppSettings) -> dict[str, str]:
     if scheme in _CHECKPOINT_FILES:
         conf["spark.sql.streaming.checkpointFileManagerClass"] = _CHECKPOINT_FILES[scheme]
     if scheme == "s3a":
-        conf["spark.hadoop.fs.s3a.endpoint.region"] = settings.object_store.region
-        if settings.object_store.endpoint:
-            conf["spark.hadoop.fs.s3a.endpoint"] = settings.object_store.endpoint
-            # A service of one's own has one name; that of the bucket is not a host in front of it.
-            conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
+        conf |= object_store_conf(settings.object_store)
     if settings.event_log:
         conf |= {
             "spark.eventLog.enabled": "true",
@@ -56,6 +52,16 @@ def spark_conf(settings: AppSettings) -> dict[str, str]:
         conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
         conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
     return {**conf, **settings.spark_conf}
+
+
+def object_store_conf(store: ObjectStoreSettings) -> dict[str, str]:
+    """Return the Spark configuration that reaches an S3 service."""
+    conf = {"spark.hadoop.fs.s3a.endpoint.region": store.region}
+    if store.endpoint:
+        conf["spark.hadoop.fs.s3a.endpoint"] = store.endpoint
+        # A service of one's own has one name; that of the bucket is not a host in front of it.
+        conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
+    return conf
 
 
 def create_session(settings: AppSettings) -> SparkSession:
