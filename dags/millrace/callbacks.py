@@ -39,7 +39,7 @@ async def announce_deadline(message: str, context: Mapping[str, Any] | None = No
     await asyncio.to_thread(announce, "deadline", {"reason": message, **(context or {})})
 
 
-def stop_after_failure(application: str, job: str) -> Callable[[Mapping[str, Any]], None]:
+def stop_after_failure(application: str, job: str | None) -> Callable[[Mapping[str, Any]], None]:
     """Return a failure callback that stops what a run may have left running.
 
     After most failures the pipeline's stop task has done that already, and this finds nothing. When the run

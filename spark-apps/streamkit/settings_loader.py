@@ -50,6 +50,12 @@ def positive(value: int) -> None:
         raise ValueError("expected 1 or more")
 
 
+def not_negative(value: int) -> None:
+    """Raise ValueError unless the value is 0 or more."""
+    if value < 0:
+        raise ValueError("expected 0 or more")
+
+
 def load_dataclass(cls: type, tree: Mapping[str, Any], where: str) -> Any:
     """Build a dataclass (and those it holds) from a tree of plain values. Raises SettingsError."""
     fields = {field.name: field for field in dataclasses.fields(cls)}

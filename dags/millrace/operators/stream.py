@@ -188,8 +188,10 @@ class End:
     """Why it had to be ended by force, or had failed before: then its last batch isn't finished."""
 
 
-def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str, End]:
-    """Stop a job and an application of `owner`; return what became of each. Another owner's are left running.
+def stop_all(application: str, job: str | None, owner: str, timeout: float) -> dict[str, End]:
+    """Stop a job (None: there is none) and an application of `owner`; return what became of each.
+
+    Another owner's are left running.
 
     Tries both before it raises MillraceError for one that can't be stopped.
     """
@@ -198,6 +200,8 @@ def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str
         (job, target.job_status, target.stop_job),
         (application, target.application_status, target.stop_application),
     ):
+        if name is None:
+            continue
         try:
             done[name] = _stop(name, status_of, stop, owner, timeout)
         except OwnedByAnotherError as error:
