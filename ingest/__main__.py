@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ingest import compatibility, contracts, logs, replay, simulate
+from ingest import compatibility, contracts, letter_commands, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
 from ingest.flights import DateRange
 from ingest.kafka import ProducerSettings, security_config
@@ -107,6 +107,8 @@ def parser() -> argparse.ArgumentParser:
         )
         one.add_argument("--fast", action="store_true", help="don't wait for real time")
         one.set_defaults(run=run)
+
+    letter_commands.add(commands, _feed, _producer, _progress, _instant)
 
     check = commands.add_parser(
         "contracts",
@@ -274,6 +276,12 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 128 + stop.signal
+    if summary.get("not_replayed"):
+        print(
+            f"ingest {arguments.command}: {summary['not_replayed']} could not be replayed: see `refused`.",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

@@ -80,6 +80,7 @@ def _judged(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--bootstrap-servers", metavar="HOST:PORT", help="compare offsets with the topics (default: settings)"
     )
+    one.add_argument("--offline", action="store_true", help="don't ask the broker")
     one.add_argument("--table", metavar="PATH", help="the Delta table that the query writes (default: settings)")
 
 

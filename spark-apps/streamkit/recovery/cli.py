@@ -53,6 +53,8 @@ class Job:
     @property
     def broker(self) -> Broker | None:
         """The broker to ask, if there is one."""
+        if self.options.offline:
+            return None
         if self.options.bootstrap_servers:
             return Broker(self.options.bootstrap_servers)
         return Broker.of(self.settings.source) if self.settings else None
@@ -65,35 +67,45 @@ class Job:
         return (local_path(table) or table).rstrip("/") if table else None
 
 
-def inspect_checkpoints(job: Job) -> tuple[int, list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class Outcome:
+    """What a command found or did."""
+
+    status: int
+    """The exit status."""
+    values: Sequence[dict[str, Any]] = ()
+    texts: Sequence[str] = ()
+    """The same for people."""
+    error: str = ""
+
+
+def inspect_checkpoints(job: Job) -> Outcome:
     """Show what checkpoints hold."""
     found = [summary.summarize(job.files, read_checkpoint(job.files, p), job.options.batches) for p in job.paths]
-    _print(job.options, found, [summary.as_text(each) for each in found])
-    return 0 if all(each["clean"] for each in found) else 1, found
+    status = 0 if all(each["clean"] for each in found) else 1
+    return Outcome(status, found, [summary.as_text(each) for each in found])
 
 
-def check_checkpoints(job: Job) -> tuple[int, list[dict[str, Any]]]:
+def check_checkpoints(job: Job) -> Outcome:
     """Say what is not sound."""
     findings: list[Finding] = []
     for path in job.paths:
         findings += check(job.files, read_checkpoint(job.files, path), job.broker, job.table)
-    result = [asdict(each) for each in findings]
-    _print(job.options, result, [summary.findings_text(job.root, findings)])
-    return 1 if findings else 0, result
+    text = summary.findings_text(job.root, findings)
+    return Outcome(1 if findings else 0, [asdict(each) for each in findings], [text])
 
 
-def show_state(job: Job) -> tuple[int, list[dict[str, Any]]]:
+def show_state(job: Job) -> Outcome:
     """Show rows of state."""
     options, found = job.options, []
     for path in job.paths:
         checkpoint = read_checkpoint(job.files, path)
         chosen = {"operator": options.operator, "store": options.store, "batch": options.batch, "limit": options.limit}
         found += read_state(job.spark(), job.files, checkpoint, **chosen)
-    _print(options, [asdict(each) for each in found], [summary.state_text(each) for each in found])
-    return 0, [asdict(each) for each in found]
+    return Outcome(0, [asdict(each) for each in found], [summary.state_text(each) for each in found])
 
 
-def rewind_checkpoint(job: Job) -> tuple[int, list[dict[str, Any]]]:
+def rewind_checkpoint(job: Job) -> Outcome:
     """Take one query back. The app is claimed before anything is looked at."""
     options = job.options
     with _claim(options.lock):
@@ -103,8 +115,7 @@ def rewind_checkpoint(job: Job) -> tuple[int, list[dict[str, Any]]]:
         plan, backed_up = _plan(job, job.paths[0])
         result = [{"done": not options.dry_run, **_short(plan)}]
         if options.dry_run:
-            _print(options, result, [summary.plan_text(plan)])
-            return 0, result
+            return Outcome(0, result, [summary.plan_text(plan)])
         if not options.yes:
             sys.stdout.write(summary.plan_text(plan) + "\n")
             _ask()
@@ -113,8 +124,7 @@ def rewind_checkpoint(job: Job) -> tuple[int, list[dict[str, Any]]]:
             restore(job.spark(), table)
 
         rewinding.rewind(job.files, plan, take_back, backed_up)
-        _print(options, result, [summary.plan_text(plan), f"done: the checkpoint as it was is in {plan.backup}"])
-    return 0, result
+    return Outcome(0, result, [summary.plan_text(plan), f"done: the checkpoint as it was is in {plan.backup}"])
 
 
 def _plan(job: Job, path: str) -> tuple[rewinding.Plan, bool]:
@@ -165,11 +175,6 @@ def _short(plan: rewinding.Plan) -> dict[str, Any]:
     return {**asdict(plan), "removed": len(plan.removed), "sources": sorted(plan.sources)}
 
 
-def _print(options: argparse.Namespace, values: Sequence[dict[str, Any]], texts: Sequence[str]) -> None:
-    lines = [json.dumps(value, default=str) for value in values] if options.json else texts
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-
-
 COMMANDS = {
     "inspect": inspect_checkpoints,
     "check": check_checkpoints,
@@ -183,24 +188,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         job = _job(options)
-        found: list[dict[str, Any]] = []
-        problem = ""
         try:
-            status, found = COMMANDS[options.command](job)
+            outcome = COMMANDS[options.command](job)
         except RecoveryError as error:
-            problem = str(error)
-            sys.stderr.write(f"{problem}\n")
-            status = 2 if isinstance(error, NothingThereError) else 1
+            outcome = Outcome(2 if isinstance(error, NothingThereError) else 1, error=str(error))
+            sys.stderr.write(f"{error}\n")
+        lines = [json.dumps(value, default=str) for value in outcome.values] if options.json else outcome.texts
+        sys.stdout.writelines(f"{line}\n" for line in lines)
         if options.output:
-            result = {"status": status, "error": problem, "result": found}
-            job.files.write(local_path(options.output) or options.output, json.dumps(result, default=str).encode())
+            place = local_path(options.output) or options.output
+            _files(place, job.spark).write(place, json.dumps(asdict(outcome), default=str).encode())
     except (RecoveryError, SettingsError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except PySparkException as error:
         sys.stderr.write(f"Spark can't do this: {first_line(error)}\n")
         return 1
-    return status
+    return outcome.status
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -216,8 +220,11 @@ def _job(options: argparse.Namespace) -> Job:
             started.append(_session(settings))
         return started[0]
 
-    files: Files = LocalFiles() if local_path(root) is not None else StoredFiles(spark())
-    return Job(options, settings, root, spark, files)
+    return Job(options, settings, root, spark, _files(root, spark))
+
+
+def _files(path: str, spark: Callable[[], SparkSession]) -> Files:
+    return LocalFiles() if local_path(path) is not None else StoredFiles(spark())
 
 
 def _session(settings: AppSettings | None) -> SparkSession:
