@@ -17,6 +17,12 @@ LOG = logging.getLogger("ingest.letters")
 SESSION_SECONDS = 10
 """After this long without a sign of life the group forgets a member that was killed."""
 JOIN_SECONDS = 60.0
+# What a broker answers for a moment about a group that has just come to be, or that moves to another broker.
+_NO_COORDINATOR = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 QUIET_SECONDS = 30.0
 
 
@@ -61,6 +67,9 @@ def _wait_for_others(settings: ProducerSettings, topic: str, group: str) -> None
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return
+            if error.args[0].code() in _NO_COORDINATOR and time.monotonic() < deadline:
+                time.sleep(0.2)
+                continue
             raise IngestError(
                 f"Kafka does not tell of the group {group} ({error.args[0].str()}): try again."
             ) from error
