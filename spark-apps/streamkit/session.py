@@ -19,6 +19,11 @@ _CHECKPOINT_FILES = {
 }
 """How checkpoint files come to be whole or not at all, by the scheme of the checkpoint's URL."""
 
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
 
 def spark_conf(settings: AppSettings | BatchSettings) -> dict[str, str]:
     """Return the Spark configuration that the settings mean; `spark_conf` of the settings has the last word."""
@@ -43,8 +48,7 @@ def spark_conf(settings: AppSettings | BatchSettings) -> dict[str, str]:
             "spark.eventLog.rolling.maxFileSize": "32m",
         }
     if delta:
-        conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
-        conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+        conf |= DELTA
     return {**conf, **settings.spark_conf}
 
 

@@ -24,7 +24,7 @@ from streamkit.recovery.layout import queries, read_checkpoint
 from streamkit.recovery.soundness import Finding, check
 from streamkit.recovery.state import read_state
 from streamkit.recovery.table import TablePlan, restore
-from streamkit.session import object_store_conf, spark_conf
+from streamkit.session import DELTA, object_store_conf, spark_conf
 from streamkit.settings import AppSettings, ObjectStoreSettings, SettingsError, load_settings
 from streamkit.settings_loader import expand
 
@@ -217,7 +217,7 @@ def _job(options: argparse.Namespace) -> Job:
 
     def spark() -> SparkSession:
         if not started:
-            started.append(_session(settings))
+            started.append(_session(settings, options.command))
         return started[0]
 
     return Job(options, settings, root, spark, _files(root, spark))
@@ -227,12 +227,14 @@ def _files(path: str, spark: Callable[[], SparkSession]) -> Files:
     return LocalFiles() if local_path(path) is not None else StoredFiles(spark())
 
 
-def _session(settings: AppSettings | None) -> SparkSession:
+def _session(settings: AppSettings | None, command: str) -> SparkSession:
     conf = (
         spark_conf(settings)
         if settings
         else object_store_conf(expand(ObjectStoreSettings(), os.environ, "environment"))
     )
+    if settings is None and command == "rewind":
+        conf |= DELTA  # without the app's settings nobody knows whether the table that is named needs it
     # In this process alone: what there is to do is reading and copying, and executors would cost a minute to get.
     builder = SparkSession.builder.master("local[2]").appName("recovery")
     quiet = {"spark.ui.enabled": "false", "spark.log.level": "ERROR", "spark.eventLog.enabled": "false"}
