@@ -149,7 +149,8 @@ def _claim(lock: Path | None) -> Iterator[None]:
         yield
         return
     try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Not made here: under a name that is mistyped nobody would hold anything.
+        descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise RecoveryError(f"{lock} cannot be opened ({error.strerror}): name the app's lock with --lock") from error
     try:

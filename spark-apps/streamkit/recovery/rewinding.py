@@ -204,7 +204,10 @@ def rewind(files: Files, plan: Plan, restore: Callable[[TablePlan], None], backe
         files.write(f"{plan.path}/{name}", content.encode())
     files.write(f"{plan.path}/metadata", json.dumps({"id": plan.new_id}).encode())
     history = [each for each in _history(files, plan.backup) if each["new_id"] != plan.new_id]
-    version = newest_version(files, plan.table_path) if plan.table_path else None
+    version = None
+    if plan.table_path:
+        found = newest_version(files, plan.table_path)
+        version = -1 if found is None else found
     done = {"old_id": plan.old_id, "new_id": plan.new_id, "batch": plan.batch, "table_version": version}
     done |= {"at": datetime.now(UTC).isoformat(timespec="seconds"), "backup": plan.backup}
     files.write(f"{plan.path}/{HISTORY}", json.dumps([*history, done], indent=1).encode())

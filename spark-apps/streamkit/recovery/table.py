@@ -36,7 +36,8 @@ class Era:
     after: int = -1
     """The batch that was rewound to when the id was given; -1 for the first id."""
     table_version: int | None = None
-    """The version of the table when the id was given; None for the first id, or where nobody looked."""
+    """The version of the table when the id was given, -1 if there was no table; None for the first id, or where nobody
+    looked."""
 
 
 @dataclass(frozen=True)

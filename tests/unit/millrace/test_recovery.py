@@ -215,7 +215,6 @@ def test_by_hand_the_plan_is_shown_and_the_answer_asked_for(
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert main(arguments) == 0
     assert "done: the checkpoint as it was is in" in capsys.readouterr().out
-    assert main(["sample", "check", "--offline"]) == 0
     assert main(["sample", "rewind", "--offline", "--to-batch", "0", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["batch"] == 0
     assert main(["nothing", "check"]) == 2

@@ -115,6 +115,29 @@ def test_nobody_rewinds_while_a_driver_has_the_app(query, tmp_path, capsys):
     assert main(["rewind", str(query.checkpoint), "--lock", str(lock), "--yes", "--to-batch", "1"]) == 0
 
 
+def test_a_lock_that_is_not_there_is_refused(query, tmp_path, capsys):
+    assert main(["rewind", str(query.checkpoint), "--lock", str(tmp_path / "no"), "--yes", "--to-batch", "1"]) == 1
+    assert "cannot be opened (No such file or directory): name the app's lock" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_table_that_began_after_a_rewind_goes_back_too(tmp_path):
+    path = kafka_checkpoint(tmp_path / "app/q", [{"t": {"0": n}} for n in range(1, 4)])
+    where = tmp_path / "table"
+    assert rewind(path, "--to-batch", "1", "--table", str(where)) == 0
+    mine = json.loads((path / "metadata").read_text())["id"]
+    kafka_batch(path, 2)
+    kafka_batch(path, 3)
+    found = rewinding.lineage(FILES, read_checkpoint(FILES, str(path)))
+    plan = plan_restore(FILES, table(where, [{mine: 2}, {mine: 3}]), found, 2)
+    assert plan is not None and plan.version == 0
+
+
+def kafka_batch(path: Path, batch: int) -> None:
+    for folder in ("offsets", "commits"):
+        (path / folder / str(batch)).write_text((path / folder / "0").read_text())
+
+
 def test_without_a_claim_or_an_answer_nothing_is_done(query, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["rewind", str(query.checkpoint), "--to-batch", "1", "--yes"])
