@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ingest import compatibility, contracts, list_commands, logs, replay, simulate
+from ingest import compatibility, contracts, letter_commands, list_commands, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
 from ingest.flights import DateRange
 from ingest.kafka import ProducerSettings, security_config
@@ -116,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(run=run)
 
     list_commands.add(commands, _feed, lambda arguments: (_producer(arguments), _progress(arguments)))
+    letter_commands.add(commands, _feed, _producer, _progress, _instant)
 
     check = commands.add_parser(
         "contracts",
@@ -288,6 +289,12 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 128 + stop.signal
+    if summary.get("not_replayed"):
+        print(
+            f"ingest {arguments.command}: {summary['not_replayed']} could not be replayed: see `refused`.",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

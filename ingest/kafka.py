@@ -186,6 +186,11 @@ def end_offsets(consumer: Consumer, topic: str, partitions: int) -> dict[int, in
     return {p: _bounds(consumer, topic, p)[1] for p in range(partitions)}
 
 
+def offset_ranges(consumer: Consumer, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
+    """Return the first and the end offset of each partition; raises IngestError if the broker doesn't say."""
+    return {p: _bounds(consumer, topic, p) for p in range(partitions)}
+
+
 def last_records(
     consumer: Consumer, topic: str, partition: int, wanted: Callable[[Message], bool], chunk: int = 100
 ) -> list[Message]:

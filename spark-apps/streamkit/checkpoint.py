@@ -1,21 +1,23 @@
 """Read a query's checkpoint: which batch was planned last, and which was finished last.
 
-    python -m streamkit.checkpoint inspect PATH
+    python -m streamkit.checkpoint inspect|check|state|rewind --help
 
-PATH is one query's checkpoint or a folder of several. The exit status is 0 if all are clean, 1 if one is not,
-2 if there is none.
+is the command line that looks into checkpoints, judges them and takes them back: docs/recovery.md.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from pyspark.sql import SparkSession
+
+BACKUP = ".backup-"
+"""Stands between a query's folder and the time of its backup, in the backup's name."""
+REWINDING = ".rewinding"
+"""End of the file beside a query's folder that says that a rewind has begun and not finished."""
 
 Listing = Callable[[str], Sequence[str]]
 """Names of the entries of a folder; empty if there is no such folder."""
@@ -116,30 +118,16 @@ def local_path(path: str) -> str | None:
     return path if not parsed.scheme else None
 
 
+def unfinished_rewinds(names: Iterable[str]) -> list[str]:
+    """Return, of the names in an app's checkpoint folder, the queries that a rewind has left half done."""
+    return sorted(name.removesuffix(REWINDING) for name in names if name.endswith(REWINDING))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m streamkit.checkpoint", description="Look into checkpoints.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("inspect", help="say whether the newest planned batch is finished")
-    command.add_argument(
-        "path", help="a query's checkpoint, or a folder of several (local, file: or any Hadoop address)"
-    )
-    path = parser.parse_args(argv).path.rstrip("/")
-    local = local_path(path)
-    if local is not None:
-        path = local
-        listing: Listing = local_listing
-    else:
-        listing = hadoop_listing(SparkSession.builder.master("local[1]").getOrCreate())
-    names = listing(path)
-    paths = [path] if "offsets" in names else [f"{path}/{name}" for name in sorted(names)]
-    states = [state for state in (inspect(each, listing) for each in paths) if state.exists]
-    if not states:
-        sys.stderr.write(f"{path}: holds no checkpoint: expected folders offsets and commits\n")
-        return 2
-    for state in states:
-        sys.stdout.write(json.dumps({**asdict(state), "clean": state.clean}) + "\n")
-    return 0 if all(state.clean for state in states) else 1
+    """Run the command line (`streamkit.recovery`)."""
+    from streamkit.recovery.cli import main as run  # noqa: PLC0415  (an app needs nothing of it)
+
+    return run(argv)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming import DataStreamWriter, StreamingQuery
 
 from streamkit import http_endpoint
-from streamkit.checkpoint import HadoopFiles, inspect
+from streamkit.checkpoint import HadoopFiles, inspect, unfinished_rewinds
 from streamkit.contracts import Contract, ContractError, load_contract
 from streamkit.errors import first_line, java_line
 from streamkit.kafka import KafkaError
@@ -132,6 +132,9 @@ def run(
     status is 1, so that one is started.
     """
     queries: dict[str, tuple[DataStreamWriter, StreamingQuery]] = {}
+    if half_done := unfinished_rewinds(HadoopFiles(spark).list(f"{settings.checkpoint_base}/{settings.application}")):
+        LOGGER.error("cannot go on: a rewind of %s did not finish: ask for it again first", ", ".join(half_done))
+        return 1
     try:
         for writer in writers:
             query = writer.trigger(**trigger_options(settings)).start()

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
-from streamkit.settings import AppSettings, BatchSettings
+from streamkit.settings import AppSettings, BatchSettings, ObjectStoreSettings
 
 _PROVIDERS = {
     "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
@@ -18,6 +18,11 @@ _CHECKPOINT_FILES = {
     "s3a": "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager",
 }
 """How checkpoint files come to be whole or not at all, by the scheme of the checkpoint's URL."""
+
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
 
 
 def spark_conf(settings: AppSettings | BatchSettings) -> dict[str, str]:
@@ -33,11 +38,7 @@ def spark_conf(settings: AppSettings | BatchSettings) -> dict[str, str]:
     else:
         place, delta = settings.table.path, True
     if urlsplit(place).scheme == "s3a":
-        conf["spark.hadoop.fs.s3a.endpoint.region"] = settings.object_store.region
-        if settings.object_store.endpoint:
-            conf["spark.hadoop.fs.s3a.endpoint"] = settings.object_store.endpoint
-            # A service of one's own has one name; that of the bucket is not a host in front of it.
-            conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
+        conf |= object_store_conf(settings.object_store)
     if settings.event_log:
         conf |= {
             "spark.eventLog.enabled": "true",
@@ -47,9 +48,18 @@ def spark_conf(settings: AppSettings | BatchSettings) -> dict[str, str]:
             "spark.eventLog.rolling.maxFileSize": "32m",
         }
     if delta:
-        conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
-        conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+        conf |= DELTA
     return {**conf, **settings.spark_conf}
+
+
+def object_store_conf(store: ObjectStoreSettings) -> dict[str, str]:
+    """Return the Spark configuration that reaches an S3 service."""
+    conf = {"spark.hadoop.fs.s3a.endpoint.region": store.region}
+    if store.endpoint:
+        conf["spark.hadoop.fs.s3a.endpoint"] = store.endpoint
+        # A service of one's own has one name; that of the bucket is not a host in front of it.
+        conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
+    return conf
 
 
 def _streaming_conf(settings: AppSettings) -> dict[str, str]:

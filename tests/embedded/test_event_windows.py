@@ -212,7 +212,7 @@ def test_the_checkpoint_tool_reads_what_the_app_left(topics, driver, capsys):
     app.start()
     app.wait_for("a batch", lambda found: found)
     app.kill()
-    status = main(["inspect", f"file://{app.checkpoint}"])
+    status = main(["inspect", f"file://{app.checkpoint}", "--json"])
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert line["planned"] >= 0
     assert (status == 0) is line["clean"]

@@ -33,7 +33,7 @@ class StartJobOperator(BaseOperator):
     So does it if the task is killed: see `on_kill`.
     """
 
-    template_fields = ("arguments",)
+    template_fields: Sequence[str] = ("arguments",)
 
     def __init__(self, *, job: JobSpec, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -67,7 +67,7 @@ class StartApplicationOperator(BaseOperator):
     a run was timed out.
     """
 
-    template_fields = ("manifest", "arguments")
+    template_fields: Sequence[str] = ("manifest", "arguments")
 
     def __init__(
         self,

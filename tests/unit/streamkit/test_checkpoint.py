@@ -43,9 +43,9 @@ def test_hadoop_and_local_see_the_same(spark, tmp_path):
 def test_the_command_line_says_it_and_exits_with_it(tmp_path, capsys):
     make(tmp_path / "app/good", (1,), (1,))
     make(tmp_path / "app/torn", (1, 2), (1,))
-    assert main(["inspect", f"file://{tmp_path}/app/good"]) == 0
+    assert main(["inspect", f"file://{tmp_path}/app/good", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["clean"] is True
-    assert main(["inspect", str(tmp_path / "app")]) == 1
+    assert main(["inspect", str(tmp_path / "app"), "--json"]) == 1
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["planned"], line["finished"], line["clean"]) for line in lines] == [(1, 1, True), (2, 1, False)]
     assert main(["inspect", str(tmp_path / "nothing")]) == 2

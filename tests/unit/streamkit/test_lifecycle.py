@@ -3,10 +3,11 @@
 import json
 import logging
 import time
+from pathlib import Path
 
 import pytest
 
-from streamkit.checkpoint import inspect, local_listing
+from streamkit.checkpoint import REWINDING, inspect, local_listing
 from streamkit.lifecycle import run, trigger_options
 from streamkit.logs import JsonFormatter
 from streamkit.settings import load_settings
@@ -84,6 +85,16 @@ def test_a_batch_that_was_interrupted_is_finished_after_all(spark, app, monkeypa
     state = inspect(settings.checkpoint("torn"), local_listing)
     assert state.clean
     assert finished[-1] == state.planned
+
+
+def test_nothing_starts_from_a_rewind_that_is_half_done(spark, app, caplog):
+    settings = app()
+    marker = Path(settings.checkpoint("torn") + REWINDING)
+    marker.parent.mkdir(parents=True)
+    marker.write_text("{}")
+    assert run(spark, settings, [writer(spark, settings, "torn", lambda *_: None)], lambda: True) == 1
+    assert caplog.messages == ["cannot go on: a rewind of torn did not finish: ask for it again first"]
+    assert not Path(settings.checkpoint("torn")).exists()
 
 
 def test_a_failing_query_is_status_1_and_one_line(spark, app, caplog, monkeypatch):
