@@ -20,7 +20,8 @@ from embedded.versions import versions
 LOCK = REPOSITORY / "requirements" / "jars.lock"
 INPUT = REPOSITORY / "requirements" / "jars.in"
 RUNTIME_SETS = ("kafka", "spark")
-SETS = (*RUNTIME_SETS, "s3", "strimzi", "metrics")  # s3 for the Spark image, the last two for tests of the chart only
+# s3 is for the Spark image; strimzi and metrics are for tests of the chart only, opensearch for those of its sink.
+SETS = (*RUNTIME_SETS, "s3", "strimzi", "metrics", "opensearch")
 
 HEADER = """\
 # Written by `python -m embedded jars lock` from requirements/jars.in and versions.yaml. Do not edit.

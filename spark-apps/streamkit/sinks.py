@@ -1,4 +1,8 @@
-"""Where results go: Delta (each batch once) and Kafka (each batch at least once), both from one computation."""
+"""Where results go: to every sink of the settings, from one computation.
+
+Delta, ClickHouse and OpenSearch hold each batch in effect once, Kafka at least once. A sink that can't take a batch
+ends the query; the batch is not committed, and runs again when the app is started again.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,8 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming import DataStreamWriter
 
 from streamkit.checkpoint import HadoopFiles
+from streamkit.clickhouse import Batch, ClickHouseSink
 from streamkit.dead_letter import DeadLetters
 from streamkit.kafka import kafka_options
+from streamkit.opensearch import OpenSearchSink, check_id_columns
 from streamkit.settings import AppSettings, DeltaSinkSettings, KafkaSinkSettings
 
 TIME_FORMAT = "yyyy-MM-dd'T'HH:mm:ssXXX"
@@ -71,7 +77,13 @@ def write_kafka(rows: DataFrame, sink: KafkaSinkSettings, keys: Sequence[str]) -
 def batch_writer(
     settings: AppSettings, query: str, keys: Sequence[str], letters: DeadLetters | None = None
 ) -> Callable[[DataFrame, int], None]:
-    """Return the foreachBatch function that writes a batch to every sink of the settings, computing it once."""
+    """Return the foreachBatch function that writes a batch to every sink of the settings, computing it once.
+
+    Raises SettingsError if the settings of a sink are bad.
+    """
+    sinks = settings.sinks
+    clickhouse = ClickHouseSink(sinks.clickhouse) if sinks.clickhouse else None
+    opensearch = OpenSearchSink(sinks.opensearch) if sinks.opensearch else None
     query_id: list[str] = []
 
     def write(rows: DataFrame, batch: int) -> None:
@@ -84,10 +96,15 @@ def batch_writer(
             count = rows.count()  # computes every row, and with it the state and what is observed
             if letters:
                 letters.send()
-            if count and settings.sinks.delta:
-                write_delta(rows, settings.sinks.delta, settings.output_mode, keys, (query_id[0], batch))
-            if count and settings.sinks.kafka:
-                write_kafka(rows, settings.sinks.kafka, keys)
+            if count and sinks.delta:
+                write_delta(rows, sinks.delta, settings.output_mode, keys, (query_id[0], batch))
+            if clickhouse:
+                clickhouse.write(rows, count, list(keys), Batch(query_id[0], batch))
+            if opensearch:
+                opensearch.write(rows, count, list(keys), batch)
+            # Last, as it alone would hold the batch twice if another sink fails after it.
+            if count and sinks.kafka:
+                write_kafka(rows, sinks.kafka, keys)
         finally:
             rows.unpersist()
 
@@ -99,9 +116,12 @@ def to_sinks(
 ) -> DataStreamWriter:
     """Return the writer of a query whose results go to the sinks of the settings, and its dead letters to their topic.
 
-    `keys` are the columns that name a result: the Kafka key, and in output mode `update` the row of the Delta table.
+    `keys` are the columns that name a result: the Kafka key, the document's id, and in output mode `update` the row of
+    the Delta table. Raises SettingsError if the settings of a sink are bad.
     """
-    if settings.sinks.kafka and not settings.sinks.delta and not letters:
+    if settings.sinks.opensearch:
+        check_id_columns(settings.sinks.opensearch, rows.columns)
+    if settings.sinks.names == ["kafka"] and not letters:
         # Nothing needs the batch in one piece: rows go to Kafka as they are computed.
         return to_kafka(as_kafka_records(rows, keys), settings, query)
     writer: Any = rows.writeStream.queryName(query).outputMode(settings.output_mode)
