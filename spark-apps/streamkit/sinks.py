@@ -81,9 +81,8 @@ def batch_writer(
 
     Raises SettingsError if the settings of a sink are bad.
     """
-    sinks = settings.sinks
-    clickhouse = ClickHouseSink(sinks.clickhouse) if sinks.clickhouse else None
-    opensearch = OpenSearchSink(sinks.opensearch) if sinks.opensearch else None
+    clickhouse = ClickHouseSink(settings.sinks.clickhouse) if settings.sinks.clickhouse else None
+    opensearch = OpenSearchSink(settings.sinks.opensearch) if settings.sinks.opensearch else None
     query_id: list[str] = []
 
     def write(rows: DataFrame, batch: int) -> None:
@@ -96,15 +95,15 @@ def batch_writer(
             count = rows.count()  # computes every row, and with it the state and what is observed
             if letters:
                 letters.send()
-            if count and sinks.delta:
-                write_delta(rows, sinks.delta, settings.output_mode, keys, (query_id[0], batch))
+            # Kafka is the last, as it alone would hold the batch twice if another sink fails after it.
             if clickhouse:
                 clickhouse.write(rows, count, list(keys), Batch(query_id[0], batch))
             if opensearch:
                 opensearch.write(rows, count, list(keys), batch)
-            # Last, as it alone would hold the batch twice if another sink fails after it.
-            if count and sinks.kafka:
-                write_kafka(rows, sinks.kafka, keys)
+            if count and settings.sinks.delta:
+                write_delta(rows, settings.sinks.delta, settings.output_mode, keys, (query_id[0], batch))
+            if count and settings.sinks.kafka:
+                write_kafka(rows, settings.sinks.kafka, keys)
         finally:
             rows.unpersist()
 
@@ -116,8 +115,9 @@ def to_sinks(
 ) -> DataStreamWriter:
     """Return the writer of a query whose results go to the sinks of the settings, and its dead letters to their topic.
 
-    `keys` are the columns that name a result: the Kafka key, the document's id, and in output mode `update` the row of
-    the Delta table. Raises SettingsError if the settings of a sink are bad.
+    Raises SettingsError if the settings of a sink are bad.
+
+    `keys` are the columns that name a result: the Kafka key, and in output mode `update` the row of the Delta table.
     """
     if settings.sinks.opensearch:
         check_id_columns(settings.sinks.opensearch, rows.columns)
