@@ -20,7 +20,7 @@ from pyspark import TaskContext
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from streamkit.http_sink import Endpoint, SinkError, as_documents, endpoint, pieces
+from streamkit.http_sink import DOCUMENT, Endpoint, SinkError, as_documents, endpoint, pieces
 from streamkit.settings import ClickHouseSinkSettings
 
 INSERT_SETTINGS = {
@@ -69,7 +69,7 @@ class ClickHouseSink:
         parts, number = pieces(as_documents(rows), count, keys)
         send = partial(insert_piece, self._endpoint, self._sink, rows.columns, batch, number)
         required = [name for name in rows.columns if name in self._required]
-        parts.select("document", missing(required)).foreachPartition(send)
+        parts.select(DOCUMENT, missing(required)).foreachPartition(send)
 
     def _columns_without_null(self) -> list[str]:
         return [column["name"] for column in self._select(COLUMNS) if not column["type"].startswith(TAKES_NULL)]

@@ -28,6 +28,9 @@ ROWS_PER_PIECE = 100_000
 JSON = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "ignoreNullFields": "false"}
 """How Spark writes rows as JSON: times to the microsecond, which is all they have, and nulls as well."""
 
+DOCUMENT = "_document"
+"""Name of the column that `as_documents` adds, which no row has."""
+
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 120
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 10
 RETRIED_STATUSES = (429, 502, 503, 504)
@@ -124,11 +127,11 @@ def endpoint(service: str, sink: ClickHouseSinkSettings | OpenSearchSinkSettings
 
 
 def as_documents(rows: DataFrame) -> DataFrame:
-    """Return rows with one more column, `document`: the whole row as JSON."""
-    return rows.withColumn("document", F.to_json(F.struct(*rows.columns), JSON))
+    """Return rows with one more column, DOCUMENT: the whole row as JSON."""
+    return rows.withColumn(DOCUMENT, F.to_json(F.struct(*rows.columns), JSON))
 
 
 def pieces(rows: DataFrame, count: int, keys: Sequence[str]) -> tuple[DataFrame, int]:
     """Return rows (there are `count`) with a piece in each partition, by `keys` and in their order; and how many."""
     number = max(1, -(-count // ROWS_PER_PIECE))
-    return rows.repartition(number, *keys).sortWithinPartitions(*keys, "document"), number
+    return rows.repartition(number, *keys).sortWithinPartitions(*keys, DOCUMENT), number

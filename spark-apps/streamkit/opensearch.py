@@ -14,7 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from streamkit.http_sink import JSON, Endpoint, SinkError, as_documents, endpoint, pieces
+from streamkit.http_sink import DOCUMENT, JSON, Endpoint, SinkError, as_documents, endpoint, pieces
 from streamkit.settings import OpenSearchSinkSettings, SettingsError
 
 REQUEST_BYTES = 5_000_000
@@ -22,6 +22,8 @@ REQUEST_BYTES = 5_000_000
 
 BUSY = 429
 """The status of a document for which the server had no room: it may be sent again."""
+
+ID = "_id"
 
 Action = tuple[str, str]
 """What to do, as JSON, and the document."""
@@ -44,9 +46,9 @@ class OpenSearchSink:
         if not count:
             return
         names = list(self._sink.id_columns) or keys
-        parts, _ = pieces(with_ids(as_documents(rows), names), count, ["id"])
+        parts, _ = pieces(with_ids(as_documents(rows), names), count, [ID])
         send = partial(index_piece, self._endpoint, self._sink.index, names, batch)
-        parts.select("id", "document").foreachPartition(send)
+        parts.select(ID, DOCUMENT).foreachPartition(send)
 
     def _check(self) -> None:
         answer = self._endpoint.request("HEAD", self._sink.index)
@@ -64,8 +66,8 @@ def check_id_columns(sink: OpenSearchSinkSettings, columns: list[str]) -> None:
 
 
 def with_ids(documents: DataFrame, names: list[str]) -> DataFrame:
-    """Return documents with a column `id`: SHA-256 of the named columns as JSON, which no two values share."""
-    return documents.select(F.sha2(F.to_json(F.struct(*names), JSON), 256).alias("id"), "document")
+    """Return documents, each with its ID: SHA-256 of the named columns as JSON, which no two values share."""
+    return documents.select(F.sha2(F.to_json(F.struct(*names), JSON), 256).alias(ID), DOCUMENT)
 
 
 def index_piece(service: Endpoint, index: str, names: list[str], batch: int, documents: Iterator[Any]) -> None:

@@ -124,4 +124,4 @@ def test_a_row_is_in_the_same_piece_whatever_order_rows_come_in(spark, monkeypat
 
 def test_ids_tell_apart_what_a_joined_text_would_not(spark):
     frame = spark.createDataFrame([("a|b", "c"), ("a", "b|c"), ("a", None), (None, "a")], "x string, y string")
-    assert len({row.id for row in with_ids(as_documents(frame), ["x", "y"]).collect()}) == 4
+    assert len({row._id for row in with_ids(as_documents(frame), ["x", "y"]).collect()}) == 4
