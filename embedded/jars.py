@@ -20,7 +20,8 @@ from embedded.versions import versions
 LOCK = REPOSITORY / "requirements" / "jars.lock"
 INPUT = REPOSITORY / "requirements" / "jars.in"
 RUNTIME_SETS = ("kafka", "spark")
-SETS = (*RUNTIME_SETS, "s3", "strimzi", "metrics")  # s3 for the Spark image, the last two for tests of the chart only
+# s3 is for the Spark image; strimzi and metrics are for tests of the chart only, opensearch for those of its sink.
+SETS = (*RUNTIME_SETS, "s3", "strimzi", "metrics", "opensearch")
 
 INCOMPLETE = "incomplete-"
 """Begin of the names of what is being made in the jars' directory."""

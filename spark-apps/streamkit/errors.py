@@ -1,5 +1,6 @@
 """What went wrong, in one line, whatever layer of Python, Py4J and Java it went through."""
 
+import re
 from typing import Any
 
 
@@ -27,5 +28,6 @@ def sentence(text: str) -> str:
         if causes and "Py4JJavaError" in lines[0]:
             name, _, why = causes[-1].removeprefix("Caused by").removeprefix(": ").partition(": ")
             return f"{name.rpartition('.')[2]}: {why}".strip()
-        return lines[0].strip() if lines else text.splitlines()[0]
+        # A class of a module comes with the module's name.
+        return re.sub(r"^(\w+\.)+(?=\w+:)", "", lines[0].strip()) if lines else text.splitlines()[0]
     return " ".join(text.strip().split("\n\n", maxsplit=1)[0].split())

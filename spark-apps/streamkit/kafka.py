@@ -1,11 +1,11 @@
 """How an app reaches Kafka, and what its driver asks Kafka itself, by the client library of Spark's connector."""
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
+from streamkit.certificates import read_certificates
 from streamkit.errors import first_line
 from streamkit.settings import KafkaSecuritySettings, KafkaSinkSettings, SettingsError, SourceSettings
 
@@ -46,7 +46,9 @@ def security_properties(security: KafkaSecuritySettings) -> dict[str, str]:
     if security.protocol.endswith("SSL") and security.ca_location:
         properties |= {
             "ssl.truststore.type": "PEM",
-            "ssl.truststore.certificates": _certificates(security.ca_location),
+            "ssl.truststore.certificates": read_certificates(
+                "security.ca_location", security.ca_location, "KAFKA_SSL_CA_LOCATION"
+            ),
         }
     if security.protocol.startswith("SASL"):
         if security.mechanism not in LOGIN_MODULES:
@@ -64,17 +66,6 @@ def security_properties(security: KafkaSecuritySettings) -> dict[str, str]:
             "sasl.jaas.config": f"{login} username={user} password={password};",
         }
     return properties
-
-
-def _certificates(location: str) -> str:
-    try:
-        return Path(location).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not PEM"
-        raise SettingsError(
-            f"security.ca_location: {location} cannot be read ({reason}): mount the certificate there, or correct "
-            "KAFKA_SSL_CA_LOCATION"
-        ) from error
 
 
 def _quoted(text: str) -> str:

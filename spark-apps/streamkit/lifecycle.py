@@ -40,6 +40,7 @@ def main(build: BuildQueries) -> None:
     set_up_logs()
     try:
         settings = parse_arguments()
+        set_up_logs(app=settings.application, topic=settings.source.topic)
         contract = load_contract(settings.source.contract)
         telemetry = Telemetry(settings.application)
         server = http_endpoint.serve(telemetry, *http_endpoint.address())

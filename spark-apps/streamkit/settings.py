@@ -3,12 +3,13 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 
+from streamkit.http_sink_settings import ClickHouseSinkSettings, OpenSearchSinkSettings, check_http_sinks
 from streamkit.settings_loader import (
     Check,
     SettingsError,
@@ -119,6 +120,16 @@ class SinksSettings:
 
     delta: DeltaSinkSettings | None = None
     kafka: KafkaSinkSettings | None = None
+    clickhouse: ClickHouseSinkSettings | None = None
+    opensearch: OpenSearchSinkSettings | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sinks that are written."""
+        return [each.name for each in fields(self) if getattr(self, each.name) is not None]
+
+
+SINKS = tuple(each.name for each in fields(SinksSettings))
 
 
 @dataclass(frozen=True)
@@ -241,15 +252,23 @@ def _load(cls: type, path: Path, overrides: Sequence[str], environment: Mapping[
 
 def _checked(settings: AppSettings, path: Path) -> AppSettings:
     """Resolve paths against the settings file and refuse combinations that Spark cannot run."""
-    if settings.sinks.delta is None and settings.sinks.kafka is None:
-        raise SettingsError(f"{path}: sinks: none is given: name `delta` or `kafka`")
+    names = settings.sinks.names
+    if not names:
+        raise SettingsError(f"{path}: sinks: none is given: name one of {', '.join(SINKS)}")
+    try:
+        check_http_sinks(settings.sinks.clickhouse, settings.sinks.opensearch, settings.output_mode)
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from error
     if settings.mode == "real-time":
         if settings.window or settings.watermark:
             raise SettingsError(
                 f"{path}: mode: real-time runs stateless apps only: remove window and watermark, or use micro-batch"
             )
-        if settings.sinks.delta or settings.sinks.kafka is None:
-            raise SettingsError(f"{path}: mode: real-time writes to Kafka only: remove sinks.delta, or use micro-batch")
+        if names != ["kafka"]:
+            raise SettingsError(
+                f"{path}: mode: real-time writes to Kafka only, not to {', '.join(names)}: change sinks, "
+                "or use micro-batch"
+            )
     if settings.window and settings.watermark is None and settings.output_mode == "append":
         raise SettingsError(
             f"{path}: output_mode: append needs a watermark to know when a window is done: set watermark.delay"

@@ -14,6 +14,10 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?) *(millisecond|second|minute|hour|day)s?
 _MILLISECONDS = {"millisecond": 1, "second": 1000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 
 
+FROM_ENVIRONMENT = types.MappingProxyType({"from_environment": True})
+"""Metadata of a field that may not be set, as it is a secret: its default names an environment variable."""
+
+
 class SettingsError(ValueError):
     """A setting is missing, unknown or has a bad value; the message is one sentence that says which and what to do."""
 
@@ -66,13 +70,16 @@ def load_dataclass(cls: type, tree: Mapping[str, Any], where: str) -> Any:
     values = {}
     for name, field in fields.items():
         if name in tree:
+            if "from_environment" in field.metadata:
+                variable = _VARIABLE.sub(r"\1", str(field.default))
+                raise SettingsError(f"{where}: {name}: is taken from the environment only: set {variable} there")
             values[name] = _convert(hints[name], tree[name], f"{where}: {name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise SettingsError(f"{where}: {name}: is missing: add it")
     return cls(**values)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one return for each kind of type)
+def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911, PLR0912  (one for each kind of type)
     origin = get_origin(hint)
     if origin is Annotated:
         base, check = get_args(hint)
@@ -98,6 +105,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911  (one r
         if not isinstance(value, Mapping):
             raise SettingsError(f"{where}: {value!r}: expected a group of `name: value` lines")
         return {str(key): _text(item) for key, item in value.items()}
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise SettingsError(f"{where}: {value!r}: expected a list")
+        return tuple(_convert(get_args(hint)[0], item, where) for item in value)
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

@@ -1,4 +1,8 @@
-"""Where results go: Delta (each batch once) and Kafka (each batch at least once), both from one computation."""
+"""Where results go: to every sink of the settings, from one computation.
+
+Delta, ClickHouse and OpenSearch hold each batch in effect once, Kafka at least once. A sink that can't take a batch
+ends the query; the batch is not committed, and runs again when the app is started again.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,8 +13,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming import DataStreamWriter
 
 from streamkit.checkpoint import HadoopFiles
+from streamkit.clickhouse import Batch, ClickHouseSink
 from streamkit.dead_letter import DeadLetters
 from streamkit.kafka import kafka_options
+from streamkit.opensearch import OpenSearchSink, check_id_columns
 from streamkit.settings import AppSettings, DeltaSinkSettings, KafkaSinkSettings
 
 ToRecords = Callable[[DataFrame], DataFrame]
@@ -81,7 +87,12 @@ def batch_writer(
     letters: DeadLetters | None = None,
     records: ToRecords | None = None,
 ) -> Callable[[DataFrame, int], None]:
-    """Return the foreachBatch function that writes a batch to every sink of the settings, computing it once."""
+    """Return the foreachBatch function that writes a batch to every sink of the settings, computing it once.
+
+    Raises SettingsError if the settings of a sink are bad.
+    """
+    clickhouse = ClickHouseSink(settings.sinks.clickhouse) if settings.sinks.clickhouse else None
+    opensearch = OpenSearchSink(settings.sinks.opensearch) if settings.sinks.opensearch else None
     query_id: list[str] = []
 
     def write(rows: DataFrame, batch: int) -> None:
@@ -94,6 +105,11 @@ def batch_writer(
             count = rows.count()  # computes every row, and with it the state and what is observed
             if letters:
                 letters.send()
+            # Kafka is the last, as it alone would hold the batch twice if another sink fails after it.
+            if clickhouse:
+                clickhouse.write(rows, count, list(keys), Batch(query_id[0], batch))
+            if opensearch:
+                opensearch.write(rows, count, list(keys), batch)
             if count and settings.sinks.delta:
                 write_delta(rows, settings.sinks.delta, settings.output_mode, keys, (query_id[0], batch))
             if count and settings.sinks.kafka:
@@ -114,10 +130,14 @@ def to_sinks(
 ) -> DataStreamWriter:
     """Return the writer of a query whose results go to the sinks of the settings, and its dead letters to their topic.
 
+    Raises SettingsError if the settings of a sink are bad.
+
     `keys` are the columns that name a result: the Kafka key, and in output mode `update` the row of the Delta table.
     `records` makes what goes to Kafka; by default each row is a record.
     """
-    if settings.sinks.kafka and not settings.sinks.delta and not letters:
+    if settings.sinks.opensearch:
+        check_id_columns(settings.sinks.opensearch, rows.columns)
+    if settings.sinks.names == ["kafka"] and not letters:
         # Nothing needs the batch in one piece: rows go to Kafka as they are computed.
         return to_kafka(records(rows) if records else as_kafka_records(rows, keys), settings, query)
     writer: Any = rows.writeStream.queryName(query).outputMode(settings.output_mode)

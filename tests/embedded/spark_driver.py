@@ -109,6 +109,7 @@ class Driver:
     name: str = "event-windows"
     cores: int = 2
     environment: dict[str, str] = field(default_factory=dict)
+    conf: dict[str, str] = field(default_factory=dict)
     more_jars: Path | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     port: int = field(default=0, init=False)
@@ -146,6 +147,7 @@ class Driver:
             str(Path(sys.executable).parent / "spark-submit"),
             *("--master", f"local[{self.cores}]", "--driver-memory", "1g"),
             *("--conf", f"spark.driver.extraClassPath={self.jars}/*", "--conf", "spark.ui.enabled=false"),
+            *(part for name, value in self.conf.items() for part in ("--conf", f"{name}={value}")),
             # Not on the class path, which the class archive was made for.
             *(("--jars", ",".join(map(str, self.more_jars.glob("*.jar")))) if self.more_jars else ()),
             str(self.app / "app.py"),
@@ -216,8 +218,8 @@ class Driver:
 
     def messages(self, level: str) -> list[str]:
         """The app's own log messages of a level."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith('{"time"')]
-        return [entry["message"] for entry in map(json.loads, lines) if entry["level"] == level]
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith('{"timestamp"')]
+        return [entry["message"] for entry in map(json.loads, lines) if entry["level"] == level.lower()]
 
     def table(self) -> list[tuple[datetime, datetime, str, int]]:
         """The rows of the Delta table, times as naive UTC."""

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     os.environ["SPARK_SUBMIT_OPTS"] = QUICK_START
     # Named, as a signal handler or another test may have left MILLRACE_* or SPARK_* of a target behind.
     os.environ.pop("SPARK_REMOTE", None)
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master("local[2]")
         .appName("unit")

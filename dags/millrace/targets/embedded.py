@@ -16,6 +16,7 @@ from millrace.errors import MillraceError
 from millrace.targets.base import ApplicationState, ApplicationStatus, JobSpec, JobState, JobStatus
 from millrace.targets.endpoint import driver_progress
 from millrace.targets.manifest import driver_environment, load_manifest, submit_command
+from millrace.targets.names import RUN_VARIABLE
 from millrace.targets.runner import Spec
 from millrace.targets.state import AppDirectory, read_json, signal_group
 from millrace.targets.supervision import (
@@ -52,7 +53,7 @@ class EmbeddedTarget:
         command = submit_command(application, settings.root, settings.spark_jars, arguments)
         environment = child_environment(os.environ, settings.root)
         environment |= {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
-        environment |= {"SPARK_LOCAL_IP": "127.0.0.1"}
+        environment |= {"SPARK_LOCAL_IP": "127.0.0.1", RUN_VARIABLE: owner}
         own = driver_environment(application, os.environ, settings.root)
         if "PYTHONPATH" in own:  # Added, because the repository's root must stay on it.
             own["PYTHONPATH"] = os.pathsep.join((own["PYTHONPATH"], environment["PYTHONPATH"]))
@@ -126,7 +127,7 @@ class EmbeddedTarget:
         command = [sys.executable, "-m", job.module, *job.arguments]
         if job.status_file_argument:
             command += [job.status_file_argument, str(self._directory(job.name).result)]
-        environment = {**child_environment(os.environ, self._settings.root), **job.env}
+        environment = {**child_environment(os.environ, self._settings.root), RUN_VARIABLE: owner, **job.env}
         spec = Spec(
             kind="job",
             name=job.name,

@@ -6,7 +6,7 @@ from typing import Any
 
 from millrace.targets import pods
 from millrace.targets.base import JobSpec, JobState, JobStatus
-from millrace.targets.names import OWNER, annotation, object_labels
+from millrace.targets.names import OWNER, RUN_VARIABLE, annotation, object_labels
 from millrace.targets.spark_resource import timestamp
 
 RESULT_FILE = "/dev/termination-log"
@@ -50,6 +50,7 @@ def build(
         "env": [
             _secret("KAFKA_USERNAME", "username"),
             _secret("KAFKA_PASSWORD", "password"),
+            {"name": RUN_VARIABLE, "value": owner},
             *({"name": name, "value": value} for name, value in job.env.items()),
         ],
         "envFrom": [{"configMapRef": {"name": "millrace"}}],

@@ -10,6 +10,8 @@ from millrace.errors import MillraceError
 PREFIX = "millrace.io"
 OWNER = f"{PREFIX}/owner"
 """Annotation: `<dag id>/<run id>`, in full."""
+RUN_VARIABLE = "MILLRACE_RUN"
+"""Environment variable of what a task starts: the same as OWNER, for the lines of its log."""
 LONGEST_LABEL = 63
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 

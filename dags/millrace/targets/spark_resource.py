@@ -8,7 +8,7 @@ from typing import Any
 
 from millrace.targets import pods
 from millrace.targets.base import ApplicationState, ApplicationStatus
-from millrace.targets.names import OWNER, PREFIX, annotation, object_labels
+from millrace.targets.names import OWNER, PREFIX, RUN_VARIABLE, annotation, object_labels
 
 STOPPED = f"{PREFIX}/stopped"
 """Annotation: why a target suspended the application, in one sentence."""
@@ -59,6 +59,8 @@ def build(
     for holder in (result["metadata"], spec.setdefault("driver", {})):
         holder["annotations"] = {**(holder.get("annotations") or {}), OWNER: owner}
         holder["labels"] = {**(holder.get("labels") or {}), **own}
+    driver = spec["driver"]
+    driver["env"] = [*(driver.get("env") or ()), {"name": RUN_VARIABLE, "value": owner}]
     return result
 
 

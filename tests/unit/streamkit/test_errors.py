@@ -16,6 +16,7 @@ Identifier: x
 
 def test_a_traceback_inside_a_message_is_its_last_line():
     assert sentence(TRACEBACK) == "ValueError: no room: make some"
+    assert sentence(TRACEBACK.replace("ValueError", "streamkit.http_sink.SinkError")) == "SinkError: no room: make some"
 
 
 @pytest.mark.parametrize(

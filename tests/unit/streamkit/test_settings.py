@@ -80,6 +80,17 @@ def test_a_variable_may_have_a_default(tmp_path):
         ("sinks.kafka=null", ["sinks", "none is given"]),
         ("watermark=null", ["append needs a watermark"]),
         ("mode=real-time", ["real-time", "stateless"]),
+        ("sinks.clickhouse={table: t}", ["sinks: clickhouse: url: is missing"]),
+        ("sinks.clickhouse={url: 'ch:8123', table: t}", ["sinks: clickhouse: url", "'ch:8123'", "https://"]),
+        ("sinks.clickhouse={url: 'http://u:p@ch', table: t}", ["holds a user", "CLICKHOUSE_PASSWORD"]),
+        (
+            "sinks.clickhouse={url: 'http://ch', table: t, password: p}",
+            ["clickhouse: password", "environment only", "set CLICKHOUSE_PASSWORD"],
+        ),
+        ("sinks.clickhouse={url: 'http://ch', table: t, retries: 0}", ["retries", "1 or more"]),
+        ("sinks.opensearch={url: 'http://os'}", ["sinks: opensearch: index: is missing"]),
+        ("sinks.opensearch={url: 'http://os', index: i, id_columns: k}", ["id_columns", "expected a list"]),
+        ("sinks.opensearch={url: 'http://os', index: i, id_columns: [[k]]}", ["id_columns", "expected text"]),
         ("trigger", ["--set trigger", "key.path=value"]),
         ("trigger={", ["--set trigger={", "not YAML"]),
         ("application.name=x", ["application is not a group"]),
@@ -99,6 +110,25 @@ def test_a_real_time_app_writes_to_kafka_only(tmp_path):
     assert load(tmp_path, text).mode == "real-time"
     with pytest.raises(SettingsError, match="Kafka only"):
         load(tmp_path, text, "sinks.delta.path=x")
+
+
+def test_sinks_by_http_take_their_secrets_from_the_environment(tmp_path):
+    sinks = ("sinks.clickhouse={url: 'https://ch:8443', table: t}", "sinks.opensearch={url: 'https://os', index: i}")
+    secrets = {"CLICKHOUSE_USERNAME": "c", "CLICKHOUSE_PASSWORD": "hidden", "OPENSEARCH_PASSWORD": "hidden"}
+    loaded = load(tmp_path, MINIMAL, *sinks, environment={**ENVIRONMENT, **secrets}).sinks
+    assert (loaded.clickhouse.username, loaded.clickhouse.password) == ("c", "hidden")
+    assert (loaded.opensearch.username, loaded.opensearch.password) == ("", "hidden")
+    assert "hidden" not in repr(loaded)
+    assert loaded.names == ["kafka", "clickhouse", "opensearch"]
+    ids = load(tmp_path, MINIMAL, sinks[1], "sinks.opensearch.id_columns=[a, b]").sinks.opensearch.id_columns
+    assert ids == ("a", "b")
+
+
+def test_rows_that_are_replaced_need_a_version_in_clickhouse(tmp_path):
+    sink = "sinks.clickhouse={url: 'http://ch', table: t}"
+    with pytest.raises(SettingsError, match="update replaces rows.*version_column"):
+        load(tmp_path, MINIMAL, sink, "output_mode=update")
+    assert load(tmp_path, MINIMAL, sink, "output_mode=update", "sinks.clickhouse.version_column=batch")
 
 
 def test_a_missing_variable_key_or_file_is_named(tmp_path):
