@@ -12,6 +12,7 @@ import orjson
 
 from ingest import compatibility, contracts, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
+from ingest.feeds import command as feeds
 from ingest.flights import DateRange
 from ingest.kafka import ProducerSettings, security_config
 from ingest.progress import Metrics, Progress, write_status
@@ -108,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--fast", action="store_true", help="don't wait for real time")
         one.set_defaults(run=run)
 
+    feeds.add(commands, _feed, _producer)
     check = commands.add_parser(
         "contracts",
         help="check the message contracts",
@@ -133,7 +135,7 @@ def _feed(commands: Any, name: str, help_text: str, examples: str, topic: str) -
         metavar="HOST:PORT,...",
         help="Kafka brokers (default: the environment variable KAFKA_BOOTSTRAP_SERVERS)",
     )
-    one.add_argument("--topic", default=topic, help=f"default {topic}")
+    one.add_argument("--topic", default=topic, help=f"default {topic or 'as the settings say'}")
     one.add_argument(
         "--linger-ms",
         type=int,
@@ -251,6 +253,9 @@ def main(argv: list[str] | None = None) -> int:
     logs.configure()
     stop = StopRequest()
     try:
+        if arguments.command == "feeds":
+            print(feeds.listing(arguments.settings))
+            return 0
         if arguments.run is None:
             return _contracts(arguments.release)
         if arguments.status_file is not None and not arguments.status_file.absolute().parent.is_dir():
