@@ -56,20 +56,18 @@ class Http:
     def __init__(self, settings: HttpSettings, report: Report) -> None:
         self._settings, self._report = settings, report
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log each address, with any key in its query
-        self._client = httpx.Client(
-            timeout=settings.timeout_seconds,
-            headers={"User-Agent": "millrace-ingest", "Accept": "application/json"} | dict(settings.headers),
-        )
+        self._client: httpx.Client | None = None  # made when it is needed: it takes a while to read the certificates
         self._next = 0.0  # earliest time of the next request, time.monotonic()
         self._known: OrderedDict[Place, Page] = OrderedDict()
 
     def get(self, place: Place) -> Generator[None, None, Page]:
         """Get a page, waiting as rate and Retry-After ask. Raises SourceError."""
+        client = self._connected()
         while True:
             yield from pause(self._next)
             self._next = time.monotonic() + 1 / self._settings.requests_per_second
             try:
-                page, wait = self._request(place)
+                page, wait = self._request(client, place)
             except httpx.InvalidURL as error:
                 raise SourceError("http", f"{_shown(place)} is no address: {error}.") from error
             except httpx.HTTPError as error:
@@ -79,6 +77,14 @@ class Http:
             self._next = time.monotonic() + wait
             self._report.failed("rate_limited", f"{_host(place)} asks to wait {wait:.1f} s.")
 
+    def _connected(self) -> httpx.Client:
+        if self._client is None:
+            always = {"User-Agent": "millrace-ingest", "Accept": "application/json"}
+            self._client = httpx.Client(
+                timeout=self._settings.timeout_seconds, headers=always | dict(self._settings.headers)
+            )
+        return self._client
+
     def seen(self, page: Page, items: int, following: Place | None) -> None:
         """Remember that a page was used whole: it is asked for again only if it has changed."""
         if page.etag:
@@ -87,11 +93,11 @@ class Http:
             while len(self._known) > _KNOWN_PAGES:
                 self._known.popitem(last=False)
 
-    def _request(self, place: Place) -> tuple[Page | None, float]:
+    def _request(self, client: httpx.Client, place: Place) -> tuple[Page | None, float]:
         """Return the page, or None and how long the source asks to wait."""
         known = self._known.get(place)
         headers = {"If-None-Match": known.etag} if known else {}
-        with self._client.stream("GET", place.url, params=dict(place.query) or None, headers=headers) as answer:
+        with client.stream("GET", place.url, params=dict(place.query) or None, headers=headers) as answer:
             if answer.status_code == httpx.codes.NOT_MODIFIED and known:
                 return known, 0.0
             if answer.status_code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):

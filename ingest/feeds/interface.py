@@ -71,7 +71,8 @@ class Feed(Protocol):
 
 
 def pause(until: float) -> Generator[None, None, None]:
-    """Wait until `time.monotonic()` reaches a moment, yielding None meanwhile: `yield from` it in a session."""
+    """Wait until `time.monotonic()` reaches a moment, yielding None once at least: `yield from` it in a session."""
+    yield None
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, IDLE_SECONDS))
         yield None

@@ -22,7 +22,10 @@ def as_number(value: Any) -> float:
     """Return a finite number of a number or its decimal text; raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is no number")
-    number = float(value)
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is no number")
     return number

@@ -20,7 +20,6 @@ from ingest.feeds.trades import RefillSettings, StreamSettings
 from ingest.feeds.websocket import WebSocketSettings
 from ingest.simulate import SimulationSettings
 
-DEFAULT_FILE = Path(__file__).resolve().parent.parent / "feeds.yaml"
 _SCHEMA = Path(__file__).with_name("schema.json")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 # Of each kind: the group of the schema with its settings, and which of them must be given.

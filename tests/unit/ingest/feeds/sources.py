@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
+from ingest.contracts import Message
 from ingest.feeds.breaker import Retry, RetrySettings
 from ingest.feeds.interface import Feed, Item, SourceError
 from ingest.feeds.report import FeedMetrics, Report
@@ -62,7 +63,8 @@ class RestServer:
                 for name, value in ({"Content-Length": str(len(body))} | found.headers).items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(body)
+                with suppress(BrokenPipeError):  # the client has what it wants
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -70,7 +72,7 @@ class RestServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -255,6 +257,12 @@ def taken(feed: Feed, number: int, sessions: int = 10) -> list[Item]:
         except SourceError:
             continue
     raise AssertionError(f"only {len(found)} of {number} items came in {sessions} sessions")
+
+
+def message(item: Item) -> Message:
+    """The message of an item that is one."""
+    assert item.message is not None, item.reason
+    return item.message
 
 
 def numbers(items: Sequence[Item]) -> list[int]:

@@ -20,6 +20,7 @@ from tests.unit.ingest.feeds.sources import (
     binance_trade,
     break_off,
     historical_trades,
+    message,
     new_report,
     numbers,
     rest,
@@ -43,13 +44,13 @@ def test_a_trade_becomes_a_message_with_its_own_id_and_time():
     with stream(binance(*trades(7, 8))) as source:
         items = taken(feed(source.url, report), 2)
     for item in items:
-        contracts.load("market-data").check(item.message)
-    assert items[0].message == {
+        contracts.load("market-data").check(message(item))
+    assert message(items[0]) == {
         "schema_version": 1, "event_id": "binance:BTCUSDT:7", "event_type": "trade",
         "event_time": "2023-11-14T22:13:21.750Z", "source": "binance", "symbol": "BTC/USDT",
         "price": 60007.5, "quantity": 0.001, "side": "buy",
     }  # fmt: skip
-    assert items[1].message["side"] == "sell"  # the buyer made the offer
+    assert message(items[1])["side"] == "sell"  # the buyer made the offer
     assert json.loads(items[0].raw) == binance_trade(7)
     assert report.connected
     assert report.counts == {"connections": 1}
@@ -63,9 +64,9 @@ def test_a_stream_cut_in_the_middle_is_resumed_without_loss_or_repeat():
         assert len(source.subscriptions) == 2
     assert numbers(items) == list(range(1, 16))
     assert [request.query["fromId"] for request in history.requests] == ["6", "9", "12"]
-    assert items[5].message == items[5].message | {"price": 60006.5, "event_time": "2023-11-14T22:13:21.500Z"}
+    assert message(items[5]) == message(items[5]) | {"price": 60006.5, "event_time": "2023-11-14T22:13:21.500Z"}
     for item in items:
-        contracts.load("market-data").check(item.message)
+        contracts.load("market-data").check(message(item))
     assert "gaps_trade" not in report.counts
 
 

@@ -19,6 +19,7 @@ from tests.unit.ingest.feeds.sources import (
     coinbase_heartbeat,
     coinbase_ticker,
     coinbase_trades,
+    message,
     new_report,
     numbers,
     rest,
@@ -37,8 +38,8 @@ def test_a_ticker_becomes_a_message_with_its_own_id_and_time():
     report = new_report()
     with stream(coinbase(coinbase_ticker(7, 100))) as source:
         (item,) = taken(feed(source.url, report), 1)
-    contracts.load("market-data").check(item.message)
-    assert item.message == {
+    contracts.load("market-data").check(message(item))
+    assert message(item) == {
         "schema_version": 1, "event_id": "coinbase:ETH-USD:7", "event_type": "ticker",
         "event_time": "2022-03-16T18:42:07.146Z", "source": "coinbase", "symbol": "ETH/USD",
         "price": 3007.26, "quantity": 0.5, "side": "sell",
@@ -61,9 +62,9 @@ def test_a_trade_that_only_a_heartbeat_tells_was_missed_and_is_fetched():
         items = taken(feed(source.url, report, history.url), 7)
     assert numbers(items) == [4, 5, 6, 7, 8, 9, 10]
     assert [request.query["after"] for request in history.requests] == ["10", "7"]
-    assert items[1].message == items[1].message | {"price": 3005.26, "side": "sell"}  # of the taker, as in a ticker
+    assert message(items[1]) == message(items[1]) | {"price": 3005.26, "side": "sell"}  # of the taker, as in a ticker
     for item in items:
-        contracts.load("market-data").check(item.message)
+        contracts.load("market-data").check(message(item))
     assert "gaps_trade" not in report.counts
 
 

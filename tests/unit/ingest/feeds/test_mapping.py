@@ -10,7 +10,7 @@ from ingest.feeds.interface import RefusedError
 from ingest.feeds.mapping import FieldMap, as_milliseconds, as_number, as_seconds, as_time
 
 FIELDS: dict[str, dict[str, Any]] = {
-    "event_id": {"path": "join(':', ['x', to_string(id)])"},
+    "event_id": {"path": "id", "as": "text"},
     "event_type": {"value": "rate"},
     "event_time": {"path": "at", "as": "time"},
     "source": {"value": "x"},
@@ -30,7 +30,7 @@ def test_paths_constants_and_conversions_make_a_message_that_keeps_the_contract(
     message = fields().message(ITEM)
     contracts.load("market-data").check(message)
     assert message == {
-        "schema_version": 1, "event_id": "x:7", "event_type": "rate", "event_time": "2024-01-31T00:00:00Z",
+        "schema_version": 1, "event_id": "7", "event_type": "rate", "event_time": "2024-01-31T00:00:00Z",
         "source": "x", "symbol": "EUR/USD", "price": 1.0512,
     }  # fmt: skip
     assert fields().message(ITEM | {"volume": 3})["quantity"] == 3.0
@@ -45,8 +45,8 @@ def test_paths_constants_and_conversions_make_a_message_that_keeps_the_contract(
         ({**ITEM, "rates": {"USD": "nan"}}, "price: 'nan' is no number"),
         ({**ITEM, "at": "31.1.2024"}, "event_time: "),
         ({**ITEM, "at": 3}, "event_time: 3 is no ISO 8601 time"),
-        ("text", "event_id"),
-        (None, "nothing at"),
+        ("text", "event_id: nothing at id"),
+        (None, "event_id: nothing at id"),
     ],
 )
 def test_an_item_that_doesnt_fit_is_refused_with_the_field_and_why(item, words):

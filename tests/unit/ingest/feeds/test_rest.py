@@ -4,18 +4,19 @@ import email.utils
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from ingest import contracts
 from ingest.errors import BadInputError
-from ingest.feeds import settings
+from ingest.feeds import DEFAULT_FILE, settings
 from ingest.feeds.http import HttpSettings, retry_after_seconds
 from ingest.feeds.interface import Item, SourceError
 from ingest.feeds.report import Report
 from ingest.feeds.rest import PagingSettings, RestFeed, RestSettings
-from tests.unit.ingest.feeds.sources import PATIENCE, Answer, Request, new_report, numbers, rest, taken
+from tests.unit.ingest.feeds.sources import PATIENCE, Answer, Request, message, new_report, numbers, rest, taken
 
 FIELDS: dict[str, dict[str, Any]] = {
     "event_id": {"path": "join(':', ['x', to_string(n)])"},
@@ -42,6 +43,10 @@ def feed(url: str, report: Report | None = None, **changes: Any) -> RestFeed:
     return RestFeed(RestSettings(url, **given), contracts.load("market-data"), report or new_report(), "f: feeds.x")
 
 
+def always(answer: Answer, _request: Request) -> Answer:
+    return answer
+
+
 def polls(one: RestFeed, done: Callable[[], bool]) -> list[Item]:
     """What a feed yields until a condition holds."""
     found: list[Item] = []
@@ -59,7 +64,7 @@ def polls(one: RestFeed, done: Callable[[], bool]) -> list[Item]:
 
 def test_the_shipped_feed_of_eur_usd_reads_what_its_source_documents():
     days = iter(["2026-11-19", "2026-11-19", "2026-11-20"])
-    last = {}
+    last: dict[str, str] = {}
 
     def answer(request: Request) -> Answer:
         last.update(date=next(days, "2026-11-20"))
@@ -67,18 +72,18 @@ def test_the_shipped_feed_of_eur_usd_reads_what_its_source_documents():
 
     with rest(answer) as server:
         overrides = [f"url={server.url}/v1/latest", "interval_seconds=0.01", "http.requests_per_second=1000"]
-        shipped = settings.load(settings.DEFAULT_FILE, "eur-usd", overrides)
+        shipped = settings.load(DEFAULT_FILE, "eur-usd", overrides)
         assert isinstance(shipped.source, RestSettings)
         report = new_report()
         first, second = taken(RestFeed(shipped.source, contracts.load("market-data"), report, shipped.where), 2)
         assert server.requests[0].path == "/v1/latest"
         assert server.requests[0].query == {"base": "EUR", "symbols": "USD"}
-    contracts.load("market-data").check(first.message)
-    assert first.message == {
+    contracts.load("market-data").check(message(first))
+    assert message(first) == {
         "schema_version": 1, "event_id": "frankfurter:EUR/USD:2026-11-19", "event_type": "rate",
         "event_time": "2026-11-19T00:00:00Z", "source": "frankfurter", "symbol": "EUR/USD", "price": 1.1517,
     }  # fmt: skip
-    assert second.message["event_id"] == "frankfurter:EUR/USD:2026-11-20"
+    assert message(second)["event_id"] == "frankfurter:EUR/USD:2026-11-20"
     assert report.counts["skipped_duplicate"] == 1  # the same day twice
 
 
@@ -169,7 +174,8 @@ def test_retry_after_is_heeded_and_counted(status):
 
 def test_a_rate_limit_without_a_time_or_with_too_long_a_time_is_a_failure():
     for headers, words in (({}, "without saying when"), ({"Retry-After": "3600"}, "asks to wait 3600 s")):
-        with rest(lambda _, headers=headers: Answer({}, 429, headers)) as server:
+        answer = Answer({}, 429, headers)
+        with rest(partial(always, answer)) as server:
             with pytest.raises(SourceError, match=words) as caught:
                 list(feed(server.url).session())
             assert caught.value.kind == "http_4xx"

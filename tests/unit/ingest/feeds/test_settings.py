@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ingest.errors import BadInputError
-from ingest.feeds import command, settings
+from ingest.feeds import DEFAULT_FILE, settings, start
 from ingest.feeds.breaker import RetrySettings
 from ingest.feeds.http import HttpSettings
 from ingest.feeds.rest import PagingSettings, RestSettings
@@ -39,13 +39,13 @@ def written(folder: Path, **feeds: Any) -> Path:
 
 
 def test_the_shipped_file_is_valid_and_names_the_promised_feeds():
-    feeds = {each.name: each for each in settings.load_all(settings.DEFAULT_FILE, {})}
+    feeds = {each.name: each for each in settings.load_all(DEFAULT_FILE, {})}
     assert list(feeds) == ["binance-btc-usdt", "coinbase-eth-usd", "eur-usd", "market-simulator"]
     for each in feeds.values():
         assert each.topic == "market-data"
         assert each.dead_letter_topic == "market-data-dead-letter"
-        command.build(each, command.report_for(each, Metrics()))
-        assert each.description in command.listing(settings.DEFAULT_FILE)
+        start.build(each, start.report_for(each, Metrics()))
+        assert each.description in start.listing(DEFAULT_FILE)
     binance, coinbase = feeds["binance-btc-usdt"].source, feeds["coinbase-eth-usd"].source
     assert isinstance(binance, StreamSettings)
     assert binance.websocket.url == "wss://stream.binance.com:9443/ws"
@@ -113,7 +113,7 @@ def test_defaults_of_the_schema_are_those_of_the_code():
 def test_a_mistake_is_one_sentence_with_file_and_key(tmp_path, feed, words):
     path = written(tmp_path, x=feed)
     with pytest.raises(BadInputError) as caught:
-        command.listing(path)
+        start.listing(path)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     if "no contract" not in words:
