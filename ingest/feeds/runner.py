@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ DEAD_LETTER_BYTES = 64 * 1024
 """A dead letter holds no more of what the source sent, so that every dead-letter topic takes it."""
 # How far back the topic is searched for what this feed sent last: records of one partition, and of one look.
 _SEARCHED, _LOOK = 50_000, 2_000
+_LETTER_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class _Run:
         self._progress = Progress(route.name, route.topic, metrics)
         self._letters_progress = Progress(route.name, route.dead_letter_topic, metrics)
         self._sender = Sender(producer, route.topic, stop, self._progress)
-        self._letters = Sender(producer, route.dead_letter_topic, stop, self._letters_progress)
+        self._letters = Sender(replace(producer, linger_ms=0), route.dead_letter_topic, stop, self._letters_progress)
         self._header: Headers = [(FEED_HEADER, route.name.encode())]
         self._served = 0.0
 
@@ -190,6 +191,10 @@ class _Run:
         return datetime.fromisoformat(message[self._route.contract.schema["x-event-time"]]).timestamp()
 
     def _refuse(self, item: Item, kind: str, reason: str) -> None:
+        """Send a dead letter and wait until the broker has it.
+
+        Were a later message there before it, a feed that is killed in between would take the record for sent.
+        """
         self._report.dead_letter(kind, reason)
         key = self._route.name.encode()
         headers: Headers = [
@@ -200,4 +205,7 @@ class _Run:
         if len(item.raw) > DEAD_LETTER_BYTES:
             headers.append(("truncated-from", b"%d" % len(item.raw)))
         partition = kafka.partition_of(key, self._dead_partitions)
-        self._letters.send(partition, key, item.raw[:DEAD_LETTER_BYTES], headers)
+        if self._letters.send(partition, key, item.raw[:DEAD_LETTER_BYTES], headers):
+            while self._letters.queued and not self._stop:
+                self._letters.wait_until(time.monotonic() + _LETTER_SECONDS)
+                self._serve()
