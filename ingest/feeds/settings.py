@@ -78,9 +78,23 @@ def load(
     return _feed(path, name, feeds[name], environment)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads an instant as the text that it is: settings and queries want it so."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader that knows fewer types
+
+
 def _feeds(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = _yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInputError(f"{path}: can't be read ({error.strerror}): name a file with --settings.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -109,7 +123,10 @@ def schema_of(kind: str) -> dict[str, Any]:
 
 
 def _check(tree: Any, schema: dict[str, Any], where: str) -> None:
-    error = next(iter(jsonschema_rs.Draft202012Validator(schema).iter_errors(tree)), None)
+    try:
+        error = next(iter(jsonschema_rs.Draft202012Validator(schema).iter_errors(tree)), None)
+    except ValueError as strange:  # such as a key that is no text
+        raise BadInputError(f"{where}: holds what no setting can be ({strange}): put it in quotes.") from strange
     if error is not None:
         key = ".".join(str(part) for part in error.instance_path)
         at = f"{where}{'.' if where.count(': ') else ': '}{key}" if key else where
@@ -122,7 +139,7 @@ def _override(tree: Any, assignment: str) -> None:
     if not separator or not all(keys):
         raise BadInputError(f"--set {assignment}: write key=value, such as retry.breaker_failures=3.")
     try:
-        value = yaml.safe_load(text)
+        value = _yaml(text)
     except yaml.YAMLError as error:
         raise BadInputError(f"--set {assignment}: the value isn't YAML: quote it.") from error
     for key in keys[:-1]:

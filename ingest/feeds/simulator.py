@@ -28,22 +28,23 @@ class SimulatedMarket:
 
     def __init__(self, settings: SimulationSettings, report: Report) -> None:
         self._settings, self._report = settings, report
-        self._next = 0
+        self._sent: dict[str, int] = {}  # newest number of each symbol: each has a partition of its own
 
     def restore(self, sent: Sequence[Message]) -> None:
         """Continue behind the last message of the same seed, rate and start; see `Feed`."""
         for message in sent:
             number = str(message.get("event_id", "")).rpartition("/")[2]
             if number.isdecimal() and message["event_id"] == self._settings.identity(int(number)):
-                self._next = max(self._next, int(number) + 1)
+                self._sent[message["symbol"]] = max(self._sent.get(message["symbol"], -1), int(number))
 
     def session(self) -> Items:
         """Yield messages at their rate, for ever."""
         self._report.accepted()
-        first, began = self._next, time.monotonic()
+        began = 0.0
         for number, message in enumerate(simulate.market(self._settings)):
-            if number < first:  # the walk has to be walked
+            if number <= self._sent.get(message["symbol"], -1):  # the walk has to be walked
                 continue
-            yield from pause(began + (number - first) / self._settings.rate)
+            began = began or time.monotonic() - number / self._settings.rate
+            yield from pause(began + number / self._settings.rate)
             yield Item(orjson.dumps(message), message)
-            self._next = number + 1
+            self._sent[message["symbol"]] = number

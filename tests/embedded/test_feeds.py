@@ -216,7 +216,7 @@ def test_a_stream_is_resumed_bad_records_are_dead_letters_and_all_of_it_is_told(
 
 def test_a_killed_feed_continues_behind_what_the_topic_holds(target):
     with rest(historical_trades(200)) as history:
-        for first in (1, 31, 61):
+        for first in (1, 31):
             with (
                 stream(binance(*trades(first, first + 9))) as source,
                 started(
@@ -226,7 +226,7 @@ def test_a_killed_feed_continues_behind_what_the_topic_holds(target):
                 wait_until(partial(holds, target, first + 9), 60)
                 feed.process.kill()
                 feed.process.wait()
-    assert target.numbers() == list(range(1, 71))
+    assert target.numbers() == list(range(1, 41))
 
 
 def test_sigterm_sends_what_is_queued(target):
@@ -278,7 +278,7 @@ def test_the_simulator_ends_at_its_count_and_continues_later(target):
             assert summary["sent"] == 150
     simulated = simulate.market(SimulationSettings(seed=9, rate=2000, count=300))
     found = [json.loads(record.value()) for record in target.records(target.topic)]
-    assert sorted(found, key=lambda message: message["event_time"]) == list(simulated)
+    assert sorted(found, key=lambda each: int(each["event_id"].rpartition("/")[2])) == list(simulated)
 
 
 def refusal(*arguments: str) -> tuple[int, str]:

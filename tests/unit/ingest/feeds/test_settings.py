@@ -128,6 +128,7 @@ def test_a_mistake_is_one_sentence_with_file_and_key(tmp_path, feed, words):
         ("feeds: {}\nmore: 1", "'more' was unexpected"),
         ("feeds: {x: {}}", 'feeds.x: "kind" is a required property'),
         ("feeds: {x: 3}", "feeds.x: 3 is not of type"),
+        ("feeds: {x: {kind: rest, 3: 4}}", "feeds.x: "),
         ("feeds: {X Y: {kind: rest}}", "X Y"),
     ],
 )
@@ -140,6 +141,15 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path, text, words):
     assert str(path) in str(caught.value)
     with pytest.raises(BadInputError, match="can't be read"):
         settings.load_all(tmp_path / "nowhere.yaml")
+
+
+def test_an_instant_needs_no_quotes(tmp_path):
+    path = tmp_path / "feeds.yaml"
+    simulated = "kind: simulated-market, topic: market-data, rate: 1"
+    path.write_text(f"feeds: {{x: {{{simulated}, start_time: 2024-01-01T00:00:00Z}}}}")
+    for found in (settings.load(path, "x"), settings.load(path, "x", ["start_time=2024-01-01"])):
+        assert isinstance(found.source, SimulationSettings)
+        assert found.source.start_time == 1_704_067_200.0
 
 
 def test_one_setting_can_be_overridden_and_the_topic_leaves_the_contract(tmp_path):

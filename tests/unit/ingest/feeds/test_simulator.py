@@ -30,8 +30,18 @@ def test_it_keeps_its_rate():
 def test_it_continues_behind_what_was_sent_of_the_same_simulation():
     messages = [message(item) for item in taken(SimulatedMarket(SETTINGS, new_report()), 20)]
     feed = SimulatedMarket(SETTINGS, new_report())
-    feed.restore([messages[4], messages[9], {"event_id": "simulated/8/2024-01-01T00:00:00Z/1000/15"}])
-    assert [item.message for item in taken(feed, 10)] == messages[10:]
+    other = {"event_id": "simulated/8/2024-01-01T00:00:00Z/1000/15", "symbol": "BTC/USDT"}
+    feed.restore([*reversed(messages[:10]), other])
+    assert [message(item) for item in taken(feed, 10)] == messages[10:]
+
+
+def test_what_a_symbols_partition_lacks_is_sent_though_another_is_further():
+    messages = [message(item) for item in taken(SimulatedMarket(SETTINGS, new_report()), 20)]
+    feed = SimulatedMarket(SETTINGS, new_report())
+    behind = messages[9]["symbol"]
+    feed.restore([each for each in messages[:10] if each["symbol"] != behind])
+    lacking = [each for each in messages[:10] if each["symbol"] == behind]
+    assert [message(item) for item in taken(feed, 10 + len(lacking))] == [*lacking, *messages[10:]]
 
 
 def test_the_shipped_feed_starts_now():
