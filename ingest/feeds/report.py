@@ -35,6 +35,7 @@ class FeedMetrics:
         )
         self.connections = make(counter, "ingest_connections", "Sessions that the source accepted.")
         self.breaker = make(gauge, "ingest_breaker_state", "Circuit breaker: 0 closed, 1 half-open, 2 open.")
+        self.quiet = make(gauge, "ingest_quiet", "1 if the source may well give nothing for ten minutes.")
         self.ready = make(gauge, "ingest_ready", "1 while the source is connected and the breaker closed.")
 
 
@@ -46,6 +47,7 @@ class Report:
     topic: str
     metrics: FeedMetrics
     retry: Retry = field(default_factory=Retry)
+    quiet: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     connected: bool = False
     trouble: str = ""
@@ -53,6 +55,7 @@ class Report:
     _logged: float = float("-inf")  # when a dead letter was last logged, time.monotonic()
 
     def __post_init__(self) -> None:
+        self.metrics.quiet.labels(self.feed, self.topic).set(int(self.quiet))
         self._show()
 
     def beat(self) -> None:

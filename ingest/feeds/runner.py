@@ -69,6 +69,13 @@ def run(
     return running.end()
 
 
+class _Counts(Progress):
+    """Counts dead letters; the feed's report shows them, so here is nothing to export or to log."""
+
+    def report(self, now: float | None = None) -> None:
+        """Do nothing."""
+
+
 class _Run:
     def __init__(
         self,
@@ -83,7 +90,7 @@ class _Run:
         self._partitions = kafka.partition_count(producer, route.topic)
         self._dead_partitions = kafka.partition_count(producer, route.dead_letter_topic)
         self._progress = Progress(route.name, route.topic, metrics)
-        self._letters_progress = Progress(route.name, route.dead_letter_topic, metrics)
+        self._letters_progress = _Counts(route.name, route.dead_letter_topic, metrics)
         self._sender = Sender(producer, route.topic, stop, self._progress)
         self._letters = Sender(replace(producer, linger_ms=0), route.dead_letter_topic, stop, self._letters_progress)
         self._header: Headers = [(FEED_HEADER, route.name.encode())]
@@ -148,7 +155,6 @@ class _Run:
         """Send all that is queued and return the summary."""
         delivered = [self._sender.flush(), self._letters.flush()]
         self._progress.report()
-        self._letters_progress.report()
         return {
             "state": "complete" if all(delivered) else "stopped",
             "feed": self._route.name,

@@ -49,6 +49,7 @@ class FeedSettings:
     contract_version: int = 1
     dead_letter_topic: str = ""
     max_record_bytes: int = 65536
+    quiet: bool = False
     retry: RetrySettings = field(default_factory=RetrySettings)
 
 

@@ -37,7 +37,7 @@ def listing(path: Path) -> str:
 
 def report_for(feed: FeedSettings, metrics: Metrics) -> Report:
     """Return what counts and shows a feed's state."""
-    return Report(feed.name, feed.topic, FeedMetrics(metrics), Retry(feed.retry))
+    return Report(feed.name, feed.topic, FeedMetrics(metrics), Retry(feed.retry), feed.quiet)
 
 
 def build(feed: FeedSettings, report: Report) -> Feed:

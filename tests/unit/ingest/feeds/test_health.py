@@ -88,6 +88,7 @@ def test_each_count_has_its_metric(served):
     served.report.skipped("duplicate", 2)
     served.report.dead_letter("oversized", "oversized: 9 bytes, limit 8")
     assert served.metric("ingest_connections_total") == 1
+    assert served.metric("ingest_quiet") == 0
     assert served.metric("ingest_source_errors_total", 'kind="silent",') == 1
     page = served.get("/metrics")[1]
     assert 'ingest_gaps_total{feed="trades",of="trade",topic="market-data"} 7.0' in page

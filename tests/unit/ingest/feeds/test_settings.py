@@ -46,6 +46,7 @@ def test_the_shipped_file_is_valid_and_names_the_promised_feeds():
         assert each.dead_letter_topic == "market-data-dead-letter"
         start.build(each, start.report_for(each, Metrics()))
         assert each.description in start.listing(DEFAULT_FILE)
+    assert [name for name, each in feeds.items() if each.quiet] == ["eur-usd"]
     binance, coinbase = feeds["binance-btc-usdt"].source, feeds["coinbase-eth-usd"].source
     assert isinstance(binance, StreamSettings)
     assert binance.websocket.url == "wss://stream.binance.com:9443/ws"
