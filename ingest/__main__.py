@@ -24,7 +24,8 @@ _EXIT = """
 secured Kafka, by environment variables: KAFKA_SECURITY_PROTOCOL (SASL_SSL), KAFKA_SASL_MECHANISM
 (SCRAM-SHA-512), KAFKA_USERNAME, KAFKA_PASSWORD, KAFKA_SSL_CA_LOCATION (PEM file).
 exit status: 0 complete; 1 it failed while running (start it again); 2 it can't be done as asked;
-130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent.
+130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent (for `feed`, which has no other
+end, 0).
 Logs go to standard error as JSON, one line a second says how far it is; the last line of standard output is
 the summary.
 """

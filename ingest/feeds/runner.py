@@ -105,6 +105,7 @@ class _Run:
                     consumer, self._route.topic, partition, self._is_mine, chunk=_LOOK, limit=_SEARCHED
                 )
                 found += (orjson.loads(record.value()) for record in records)
+        self._progress.event_time = max(map(self._event_time, found), default=0.0)
         LOG.info("resuming", extra={"fields": {"feed": self._route.name, "found": len(found)}})
         return found
 
