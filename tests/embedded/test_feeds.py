@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.server import ServerConnection
@@ -72,6 +72,13 @@ class Target:
         assert all(record.error() is None for record in found)
         return sorted(found, key=lambda record: (record.partition(), record.offset()))
 
+    def readable(self) -> bool:
+        """Whether the broker knows itself to lead the topics' partitions, a moment after their creation."""
+        try:
+            return self.records(self.topic) == self.records(self.dead) == []
+        except KafkaException:
+            return False
+
     def count(self) -> int:
         return len(self.records(self.topic))
 
@@ -87,6 +94,7 @@ def target(broker: Broker) -> Iterator[Target]:
     names = [found.topic, found.dead]
     for made in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
         made.result(30)
+    wait_until(found.readable, 60)
     yield found
     for gone in admin.delete_topics(names).values():
         gone.result(30)
