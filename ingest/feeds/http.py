@@ -15,7 +15,6 @@ from ingest.feeds.interface import SourceError, pause
 from ingest.feeds.report import Report
 
 _KNOWN_PAGES = 64
-_CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -128,8 +127,11 @@ class Http:
 
     def _body(self, answer: httpx.Response, place: Place) -> Any:
         limit, body = self._settings.max_body_bytes, bytearray()
-        for chunk in answer.iter_bytes(_CHUNK):
+        deadline = time.monotonic() + self._settings.timeout_seconds  # the client's own is for each part
+        for chunk in answer.iter_bytes():
             body += chunk
+            if time.monotonic() > deadline:
+                raise SourceError("slow", f"{_host(place)} takes longer than timeout_seconds to answer.")
             if len(body) > limit:
                 raise SourceError("oversized", f"{_host(place)} answers more than max_body_bytes ({limit}).")
         try:

@@ -39,6 +39,7 @@ class Answer:
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    seconds_a_byte: float = 0.0
 
 
 class RestServer:
@@ -63,8 +64,13 @@ class RestServer:
                 for name, value in ({"Content-Length": str(len(body))} | found.headers).items():
                     self.send_header(name, value)
                 self.end_headers()
-                with suppress(BrokenPipeError):  # the client has what it wants
-                    self.wfile.write(body)
+                with suppress(ConnectionError):  # the client has what it wants
+                    if not found.seconds_a_byte:
+                        self.wfile.write(body)
+                        return
+                    for each in body:
+                        self.wfile.write(bytes([each]))
+                        time.sleep(found.seconds_a_byte)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

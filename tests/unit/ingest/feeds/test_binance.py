@@ -184,6 +184,12 @@ def test_a_refusal_and_a_disconnection_are_told_apart(answer, kind):
     assert caught.value.kind == kind
 
 
+def test_a_frame_that_would_fill_the_memory_ends_the_session():
+    with stream(binance(binance_trade(1), "x" * 5_000_000)) as source, pytest.raises(SourceError) as caught:
+        list(feed(source.url, new_report()).session())
+    assert caught.value.kind == "oversized"
+
+
 def test_a_source_that_is_silent_or_away_is_given_up():
     with stream(binance()) as source, pytest.raises(SourceError, match=r"sent nothing for 0\.3 s") as caught:
         list(feed(source.url, new_report(), silence_seconds=0.3).session())

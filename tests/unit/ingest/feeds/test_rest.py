@@ -286,6 +286,14 @@ def test_a_source_that_is_away_or_slow_is_a_failure():
         list(feed(server.url, http=limits).session())
 
 
+def test_an_answer_that_comes_in_drops_is_given_up():
+    limits = HttpSettings(requests_per_second=1000, timeout_seconds=0.3)
+    drops = Answer(rows(1, 59), seconds_a_byte=0.05)
+    with rest(partial(always, drops)) as server, pytest.raises(SourceError, match="takes longer") as caught:
+        list(feed(server.url, http=limits).session())
+    assert caught.value.kind == "slow"
+
+
 def test_headers_are_sent_and_a_page_that_went_away_is_not_asked_for_for_ever():
     held = [rows(1, 1), rows(2, 2)]
 

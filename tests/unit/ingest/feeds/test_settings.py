@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from embedded.paths import REPOSITORY
 from ingest.errors import BadInputError
 from ingest.feeds import DEFAULT_FILE, settings, start
 from ingest.feeds.breaker import RetrySettings
@@ -53,6 +55,15 @@ def test_the_shipped_file_is_valid_and_names_the_promised_feeds():
     assert binance.websocket.renew_after_seconds < 24 * 3600
     assert isinstance(coinbase, StreamSettings)
     assert coinbase.websocket.url == "wss://ws-feed.exchange.coinbase.com"
+
+
+def test_the_example_of_the_documentation_is_valid(tmp_path):
+    page = (REPOSITORY / "docs" / "feeds.md").read_text()
+    (example,) = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: rest" in block]
+    path = tmp_path / "feeds.yaml"
+    path.write_text(example)
+    (feed,) = settings.load_all(path, {"MY_SOURCE_TOKEN": "x"})
+    start.build(feed, start.report_for(feed, Metrics()))
 
 
 def test_the_schema_describes_each_setting_of_the_code_and_no_other():
