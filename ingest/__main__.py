@@ -12,6 +12,7 @@ import orjson
 
 from ingest import compatibility, contracts, letter_commands, list_commands, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
+from ingest.feeds import command as feeds
 from ingest.flights import DateRange
 from ingest.kafka import ProducerSettings, security_config
 from ingest.progress import Metrics, Progress, write_status
@@ -23,7 +24,8 @@ _EXIT = """
 secured Kafka, by environment variables: KAFKA_SECURITY_PROTOCOL (SASL_SSL), KAFKA_SASL_MECHANISM
 (SCRAM-SHA-512), KAFKA_USERNAME, KAFKA_PASSWORD, KAFKA_SSL_CA_LOCATION (PEM file).
 exit status: 0 complete; 1 it failed while running (start it again); 2 it can't be done as asked;
-130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent.
+130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent (for `feed`, which has no other
+end, 0).
 Logs go to standard error, as JSON unless that is a terminal (MILLRACE_LOG_FORMAT=json or text says otherwise); one
 line a second says how far it is; the last line of standard output is the summary.
 """
@@ -117,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
 
     list_commands.add(commands, _feed, lambda arguments: (_producer(arguments), _progress(arguments)))
     letter_commands.add(commands, _feed, _producer, _progress, _instant)
+    feeds.add(commands, _feed, _producer)
 
     check = commands.add_parser(
         "contracts",
@@ -143,7 +146,7 @@ def _feed(commands: Any, name: str, help_text: str, examples: str, topic: str) -
         metavar="HOST:PORT,...",
         help="Kafka brokers (default: the environment variable KAFKA_BOOTSTRAP_SERVERS)",
     )
-    one.add_argument("--topic", default=topic, help=f"default {topic}")
+    one.add_argument("--topic", default=topic, help=f"default {topic or 'as the settings say'}")
     one.add_argument(
         "--linger-ms",
         type=int,
@@ -266,6 +269,9 @@ def main(argv: list[str] | None = None) -> int:
     logs.configure(app=f"ingest {arguments.command}", topic=getattr(arguments, "topic", None) or "")
     stop = StopRequest()
     try:
+        if arguments.command == "feeds":
+            print(feeds.listing(arguments.settings))
+            return 0
         if arguments.run is None:
             return _contracts(arguments.release)
         if arguments.status_file is not None and not arguments.status_file.absolute().parent.is_dir():

@@ -192,14 +192,21 @@ def offset_ranges(consumer: Consumer, topic: str, partitions: int) -> dict[int, 
 
 
 def last_records(
-    consumer: Consumer, topic: str, partition: int, wanted: Callable[[Message], bool], chunk: int = 100
+    consumer: Consumer,
+    topic: str,
+    partition: int,
+    wanted: Callable[[Message], bool],
+    chunk: int = 100,
+    limit: int | None = None,
 ) -> list[Message]:
     """Return wanted records from the end of a partition, oldest first; empty only if it holds none.
 
     The partition is read backwards in growing chunks until one of them holds a wanted record; all that this
-    chunk holds are returned. Raises IngestError if the broker stops answering.
+    chunk holds are returned. With a limit only so many of the newest offsets are searched. Raises IngestError if the
+    broker stops answering.
     """
     low, end = _bounds(consumer, topic, partition)
+    low = low if limit is None else max(low, end - limit)
     while end > low:
         start = max(low, end - chunk)
         found = [m for m in _read(consumer, topic, partition, start, end) if wanted(m)]

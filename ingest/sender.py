@@ -91,6 +91,11 @@ class Sender:
             return True
         return False
 
+    @property
+    def queued(self) -> int:
+        """Number of messages that the broker hasn't acknowledged yet."""
+        return len(self._producer)
+
     def serve(self, timeout: float = 0.0) -> None:
         """Serve callbacks for up to `timeout` seconds, and report progress if it is due."""
         self._unserved = 0

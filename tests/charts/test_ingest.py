@@ -35,6 +35,21 @@ def test_the_command_line_takes_a_feed_s_arguments():
     assert port["name"] == found["livenessProbe"]["httpGet"]["port"] == "metrics"
 
 
+def test_the_command_line_takes_a_live_feed_and_may_read_and_write_its_topics():
+    live = {"name": "binance", "arguments": ["feed", "binance-btc-usdt"], "topic": "market-data"}
+    objects = feeds(live)
+    found = container(objects, "ingest-binance")
+    arguments = parser().parse_args(found["args"])
+    assert (arguments.command, arguments.name, arguments.topic) == ("feed", "binance-btc-usdt", "market-data")
+    assert (found["livenessProbe"]["httpGet"]["path"], found["readinessProbe"]["httpGet"]["path"]) == (
+        "/healthz",
+        "/readyz",
+    )
+    acls = by_name(objects, "KafkaUser")["ingest"]["spec"]["authorization"]["acls"]
+    may = {(acl["resource"]["name"], operation) for acl in acls for operation in acl["operations"]}
+    assert {("market-data", "Read"), ("market-data", "Write"), ("market-data-dead-letter", "Write")} <= may
+
+
 def test_credentials_come_from_secrets_and_the_rest_from_the_configmap():
     found = container(feeds(FEED))
     assert found["envFrom"] == [{"configMapRef": {"name": "millrace"}}]
@@ -68,6 +83,8 @@ def test_a_changed_environment_starts_feeds_anew():
     [
         ({"topic": "market"}, ["market sends to the topic market, which does not exist", "topics.market"]),
         ({"topic": "event-windows"}, ["ingest may not write", "users.ingest.write"]),
+        ({"arguments": ["feeds"]}, ["market runs feeds, which ends"]),
+        ({"internetPorts": [0]}, ["internetPorts", "minimum"]),
         ({"arguments": ["replay"]}, ["market runs replay, which ends", "let Airflow start it"]),
         ({"arguments": ["simulate-market", "--count", "5"]}, ["argument --count", "leave it out"]),
         ({"arguments": ["simulate-market", "--topic=other"]}, ["argument --topic", "set by `topic`"]),

@@ -134,6 +134,21 @@ def test_kafka_reads_its_certificates_without_racks_too():
     assert allowed(policies, PODS["kafka"], API_SERVER, 6443)
 
 
+def test_a_feed_whose_source_is_on_the_internet_reaches_it_there_and_nowhere_else(policies):
+    feeds = [
+        {"name": "one", "arguments": ["feed", "binance-btc-usdt"], "topic": "market-data", "internetPorts": [443, 9443]}
+    ]
+    policies = of_kind(render_chart({**VALUES, "ingest": {"feeds": feeds}}), "NetworkPolicy")
+    for address in (INTERNET, "2001:db8::7"):
+        assert [port for port in (22, 80, 443, 8443, 9443) if allowed(policies, PODS["feed"], address, port)] == [
+            443,
+            9443,
+        ]
+        assert not allowed(policies, PODS["generator"], address, 443)
+    for address in ("10.1.2.3", "172.20.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "fd00::1"):
+        assert not allowed(policies, PODS["feed"], address, 443)
+
+
 def test_counters_reach_statsd(policies):
     passed = [name for name, pod in PODS.items() if allowed(policies, pod, PODS["statsd"], 9125, "UDP")]
     assert passed == ["worker", "triggerer", "dag-processor", "scheduler", "api-server"]

@@ -58,7 +58,12 @@ def _matches(rule: dict[str, Any], peer: Pod | str, namespace: str, direction: s
 def _is(description: dict[str, Any], peer: Pod | str, namespace: str) -> bool:
     if isinstance(peer, str):
         block = description.get("ipBlock")
-        return block is not None and ipaddress.ip_address(peer) in ipaddress.ip_network(block["cidr"])
+        if block is None:
+            return False
+        address, excepted = ipaddress.ip_address(peer), block.get("except", [])
+        return address in ipaddress.ip_network(block["cidr"]) and not any(
+            address in ipaddress.ip_network(each) for each in excepted
+        )
     if "ipBlock" in description:
         return False
     if "namespaceSelector" in description:

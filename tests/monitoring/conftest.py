@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from embedded.ports import LOOPBACK, free_port
+from ingest.feeds.report import FeedMetrics
+from ingest.feeds.report import Report as FeedReport
 from ingest.progress import Metrics as IngestMetrics
 from ingest.progress import Progress
 from streamkit.telemetry import Metrics as StreamMetrics
@@ -119,4 +121,5 @@ def our_metrics() -> dict[str, dict[str, Labels]]:
     progress.start()
     progress.sent = 2
     progress.report()
+    FeedReport("trades", "market-data", FeedMetrics(feed))
     return {"spark-driver": of_registry(stream.registry), "ingest": of_registry(feed.registry)}
