@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ingest import compatibility, contracts, logs, replay, simulate
+from ingest import commands_consumer, compatibility, contracts, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
 from ingest.flights import DateRange
 from ingest.kafka import ProducerSettings, security_config
@@ -107,6 +107,8 @@ def parser() -> argparse.ArgumentParser:
         )
         one.add_argument("--fast", action="store_true", help="don't wait for real time")
         one.set_defaults(run=run)
+
+    commands_consumer.register(commands, _feed, _producer)
 
     check = commands.add_parser(
         "contracts",

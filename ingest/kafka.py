@@ -16,6 +16,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -170,6 +171,16 @@ def partition_count(settings: ClientSettings, topic: str) -> int:
         if time.monotonic() > deadline:
             raise BadInputError(f"the topic {topic} doesn't exist at {servers}: {settings.topic_from}.")
         time.sleep(RETRY_SECONDS)
+
+
+def topic_id(settings: ClientSettings, topic: str) -> str:
+    """Return the id of a topic: another one after it was deleted and made anew. Raises IngestError."""
+    admin = AdminClient(settings.connection_config(), logger=LOG)
+    try:
+        found = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.connect_timeout_seconds)
+        return str(found[topic].result(settings.connect_timeout_seconds + 1).topic_id)
+    except KafkaException as error:
+        raise IngestError(f"Kafka didn't describe the topic {topic} ({error.args[0].str()}): try again.") from error
 
 
 @contextlib.contextmanager
