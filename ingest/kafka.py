@@ -162,9 +162,11 @@ def partition_count(settings: ClientSettings, topic: str) -> int:
             refused = next((each for each in problems if each.code() == KafkaError._AUTHENTICATION), None)
             if refused:
                 raise settings.refused(refused) from error
+            # A certificate that isn't trusted is told so too.
+            cause = next((each for each in problems if each.code() == KafkaError._SSL), error.args[0])
             raise IngestError(
                 f"no Kafka broker answered at {servers} within {seconds} s "
-                f"({error.args[0].str()}): check that it runs, and {settings.address_from}."
+                f"({cause.str()}): check that it runs, and {settings.address_from}."
             ) from error
         if found is not None and found.partitions:
             return len(found.partitions)

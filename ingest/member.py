@@ -4,6 +4,7 @@ Polling never waits for the work, so the group takes a busy member for alive, ho
 where it does wait is a rebalance that takes away partitions of the batch under way.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -26,6 +27,7 @@ POLLED_RECORDS = 1_000  # between two looks at everything else
 COMMIT_RETRY_SECONDS = 0.5
 LAST_COMMIT_SECONDS = 10.0
 ASK_SECONDS = 5.0  # between two questions where paused partitions end
+NOT_HEARD = (UNKNOWN, UNKNOWN)
 _DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED)
 
 Start = Callable[[str, int], int | None]
@@ -131,7 +133,7 @@ class Member:
             return
         low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_SECONDS)
         wanted = max(position.read, 0)
-        if wanted > high and position.read != position.committed:
+        if wanted > high and not position.fresh:
             raise IngestError(f"{partition[0]} was deleted and made anew while it was read: start again.")
         self._account.metrics.expired.labels(self._account.group, partition[0]).inc(max(0, low - wanted))
         fields = {"topic": partition[0], "partition": partition[1], "wanted": wanted, "oldest": low}
@@ -233,7 +235,8 @@ class Member:
         for each in partitions:
             if each.error is not None:
                 raise KafkaException(each.error)
-            self._held.assign((each.topic, each.partition), max(each.offset, UNKNOWN))
+            offset = max(each.offset, UNKNOWN)
+            self._held.assign((each.topic, each.partition), offset, UNKNOWN if self._start is not None else offset)
             if each.offset < 0:
                 each.offset = OFFSET_BEGINNING
         consumer.incremental_assign(partitions)
@@ -268,22 +271,18 @@ class Member:
         LOG.info("partitions given away", extra={"fields": {"partitions": _names(partitions)}})
 
     def _report(self) -> None:
-        if self._account.due():
-            self._account.show_lag({p: self._lag(p) for p in self._held.positions})
-            self._account.report()
-            if self._paused and time.monotonic() - self._asked_at > ASK_SECONDS:
-                self._asked_at = time.monotonic()
-
-    def _lag(self, partition: Partition) -> int:
-        """Return how many records aren't done; while paused the end is asked for, as nothing that is read tells it."""
-        asked = self._paused and time.monotonic() - self._asked_at > ASK_SECONDS
-        position, where = self._held.positions[partition], TopicPartition(*partition)
-        try:
-            bounds = self._consumer.get_watermark_offsets(where, timeout=1.0, cached=not asked)
-        except KafkaException:
-            bounds = None
-        low, high = bounds or (0, 0)
-        return max(0, high - max(position.done, low, 0))
+        if not self._account.due():
+            return
+        # What is read tells where its partition ends; while nothing is read, that is asked for.
+        ask = self._paused and time.monotonic() - self._asked_at > ASK_SECONDS
+        if ask:
+            self._asked_at = time.monotonic()
+        for (topic, partition), position in self._held.positions.items():
+            where, cached = TopicPartition(topic, partition), not ask and position.bounds is not None
+            with contextlib.suppress(KafkaException):
+                position.heard(*self._consumer.get_watermark_offsets(where, timeout=1.0, cached=cached) or NOT_HEARD)
+        self._account.show_lag({partition: position.lag for partition, position in self._held.positions.items()})
+        self._account.report()
 
 
 def _names(partitions: Collection[TopicPartition]) -> list[str]:

@@ -22,6 +22,20 @@ class Position:
     committed: int = UNKNOWN
     waiting: int = 0  # records that were read and aren't done
     at_end: bool = False  # everything that the partition held was read
+    fresh: bool = True  # nothing was read since it was assigned
+    bounds: tuple[int, int] | None = None  # the first offset that the partition holds, and its end, as last heard
+
+    def heard(self, low: int, high: int) -> None:
+        """Note where the partition begins and ends; negative is what the client hasn't heard, and it may be late."""
+        if high >= 0:
+            before = self.bounds or (0, 0)
+            self.bounds = max(low, before[0]), max(high, before[1])
+
+    @property
+    def lag(self) -> int:
+        """Records that aren't done."""
+        low, high = self.bounds or (0, 0)
+        return max(0, high - max(self.done, low))
 
 
 @dataclass
@@ -66,9 +80,9 @@ class Held:
         """How long the oldest record has waited; 0 if none waits."""
         return time.monotonic() - self._since if self._records else 0.0
 
-    def assign(self, partition: Partition, offset: int) -> None:
-        """Begin with a partition at an offset; UNKNOWN if nobody has committed one."""
-        self.positions[partition] = Position(offset, offset, offset)
+    def assign(self, partition: Partition, offset: int, committed: int) -> None:
+        """Begin with a partition at an offset; UNKNOWN stands for its first record, and for no commit."""
+        self.positions[partition] = Position(offset, offset, committed)
 
     def add(self, message: Message) -> None:
         """Let a record wait, unless its partition isn't ours any more or it was read before."""
@@ -80,14 +94,14 @@ class Held:
             self._since = time.monotonic()
         self._records.append(message)
         self.bytes += size_of(message)
-        position.read, position.at_end = offset + 1, False
+        position.read, position.at_end, position.fresh = offset + 1, False, False
         position.waiting += 1
 
     def end(self, partition: Partition, offset: int) -> None:
         """Note that a partition ends at an offset. Markers of transactions may lie between it and the last record."""
         position = self.positions.get(partition)
         if position is not None:
-            position.read, position.at_end = max(position.read, offset), True
+            position.read, position.at_end, position.fresh = max(position.read, offset), True, False
             self._settle(position)
 
     def take(self, records: int, size: int) -> Batch:
