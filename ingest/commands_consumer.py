@@ -62,7 +62,7 @@ def register(commands: Any, feed: Feed, producer: Producer) -> None:
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="a field of the message, and where the event has it; with any, only these are taken",
+        help="a field of the message, and where the event has it (JMESPath); with any, only these are taken",
     )
     one.add_argument(
         "--constant", action="append", default=[], metavar="NAME=VALUE", help="a field that is always the same"

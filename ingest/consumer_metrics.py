@@ -33,6 +33,12 @@ class ConsumerMetrics(Metrics):
         self.commit_errors = counter("commit_errors", "Commits that the broker refused or didn't answer.")
         self.connection_errors = counter("connection_errors", "Errors of the connection to the broker.")
         self.pauses = counter("pauses", "Times that reading was paused because too much waited for the work.")
+        self.dead_letters = prometheus_client.Counter(
+            "ingest_dead_letters",
+            "Records sent to the dead-letter topic, by reason.",
+            ("feed", "topic", "reason"),
+            registry=self.registry,
+        )
         self.expired = counter("expired_records", "Records that the topic dropped before they were read.")
         self.lag = gauge("lag", "Records of a partition that aren't done, of the partitions held.", "partition")
         self.newest_event = gauge(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import jmespath
+import jmespath.exceptions
 import orjson
 from confluent_kafka import Message
 
@@ -107,11 +109,19 @@ class EventMapping:
     `event_id`, `source` and the event time is what Event Hubs knows of the event.
     """
 
-    fields: Mapping[str, str] = field(default_factory=dict)  # name in the message: path in the event, as `data.price`
+    fields: Mapping[str, str] = field(default_factory=dict)  # name in the message: JMESPath in the event
     constants: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, path in self.fields.items():
+            try:
+                jmespath.compile(path)
+            except jmespath.exceptions.JMESPathError as error:
+                reason = str(error).splitlines()[0]
+                raise BadInputError(f"--field {name}={path} isn't a JMESPath ({reason}).") from None
+
     def message(self, record: Message, contract: Contract, origin: str) -> contracts.Message:
-        """Return the message of an event; raises ContractError if the event isn't a JSON object.
+        """Return the message of an event; raises ContractError if the event isn't a JSON object, or can't be searched.
 
         `origin` names the namespace and the hub: with partition and offset it is the event's id, if it has none.
         """
@@ -121,8 +131,7 @@ class EventMapping:
             raise ContractError(f"malformed JSON: {error}") from error
         if not isinstance(event, dict):
             raise ContractError("malformed JSON: not an object")
-        taken = ((name, _at(event, path)) for name, path in self.fields.items())
-        message = {name: value for name, value in taken if value is not None} if self.fields else event
+        message = self._taken(event) if self.fields else event
         time_field = contract.schema["x-event-time"]
         known = {
             "schema_version": contract.version,
@@ -136,13 +145,12 @@ class EventMapping:
         message[time_field] = _instant(message[time_field])
         return message
 
-
-def _at(event: Any, path: str) -> Any:
-    for name in path.split("."):
-        if not isinstance(event, dict):
-            return None
-        event = event.get(name)
-    return event
+    def _taken(self, event: contracts.Message) -> contracts.Message:
+        try:
+            found = {name: jmespath.search(path, event) for name, path in self.fields.items()}
+        except jmespath.exceptions.JMESPathError as error:
+            raise ContractError(f"can't be searched: {str(error).splitlines()[0]}") from error
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def _instant(value: Any) -> Any:
@@ -185,7 +193,7 @@ def forward(settings: ForwardSettings, stop: StopRequest, metrics: ConsumerMetri
         metrics=metrics,
         until_end=settings.until_end,
     )
-    return summary | {"sent": forwarder.progress.sent, "dead_letters": forwarder.dead.progress.sent}
+    return summary | {"sent": forwarder.progress.sent, "dead_letters": forwarder.dead.sent}
 
 
 class Forwarder:

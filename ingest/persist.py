@@ -65,7 +65,7 @@ def persist(settings: PersistSettings, stop: StopRequest, metrics: ConsumerMetri
         "table": keeper.table.url,
         "written": keeper.written,
         "already_there": keeper.repeated,
-        "dead_letters": keeper.dead.progress.sent,
+        "dead_letters": keeper.dead.sent,
     }
 
 

@@ -106,6 +106,13 @@ def test_what_breaks_the_contract_is_refused_with_the_reason(event, words):
         CONTRACT.encode(message(event))
 
 
+def test_a_path_that_can_not_be_is_refused_and_an_event_it_does_not_fit_is_a_dead_letter():
+    with pytest.raises(BadInputError, match="isn't a JMESPath"):
+        EventMapping({"price": "data.["})
+    with pytest.raises(ContractError, match="can't be searched"):
+        message({"data": 1}, fields={"price": "abs(name)"})
+
+
 def test_constants_are_numbers_where_they_look_so():
     assert [_value(text) for text in ("1.5", "true", "null", "EUR/USD", "[1]")] == [1.5, True, None, "EUR/USD", "[1]"]
     assert _pairs("--field", ["a=b.c", "d=e=f"]) == {"a": "b.c", "d": "e=f"}
