@@ -1,6 +1,8 @@
 """Members of a group on a real broker share, join, leave, pause and are killed: no record is missed or repeated."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from deltalake import DeltaTable, QueryBuilder
 
 from embedded.broker import Broker
+from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from ingest import contracts, simulate
 from ingest.consumer import Batch, ConsumerSettings, consume
@@ -67,7 +70,8 @@ class Topic:
 
     def committed(self, group: str | None = None) -> dict[int, int]:
         [asked] = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group or self.group)]).values()
-        return {each.partition: each.offset for each in asked.result(30).topic_partitions}
+        found = asked.result(30).topic_partitions
+        return {each.partition: each.offset for each in found if each.topic == self.name}
 
     def close(self) -> None:
         for done in self.admin.delete_topics([self.name, self.dead]).values():
@@ -233,6 +237,22 @@ def test_records_that_the_topic_dropped_are_counted_and_the_rest_is_read(topic, 
 def test_a_topic_that_is_not_there_is_one_sentence(broker):
     with pytest.raises(BadInputError, match="nowhere-at-all doesn't exist"):
         consume(ConsumerSettings(broker.bootstrap_servers), ["nowhere-at-all"], "group", lambda batch: None)
+
+
+def test_the_example_of_the_page_runs(topic, tmp_path):
+    [example] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/consumers.md").read_text(), re.DOTALL)
+    (tmp_path / "traded.py").write_text(example)
+    market = list(simulate.market(simulate.SimulationSettings(count=200, fast=True)))
+    topic.send(200, lambda number: json.dumps(market[number]).encode())
+    environment = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": topic.servers, "PYTHONPATH": str(REPOSITORY)}
+    line = [sys.executable, str(tmp_path / "traded.py"), topic.name]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    wanted: Counter[str] = Counter()
+    for each in market:
+        wanted[each["symbol"]] += each["quantity"] or 0
+    assert json.loads(done.stdout) == pytest.approx(dict(wanted))
+    assert topic.committed("millrace-example") == topic.ends()
 
 
 # A member that is killed in its third batch: before anything of it is written, or after the table has it and before

@@ -102,6 +102,19 @@ def test_two_that_take_each_other_for_dead_write_a_part_once(tmp_path):
     ]
 
 
+def test_members_go_on_while_the_table_is_compacted_and_its_log_is(tmp_path):
+    table = opened(tmp_path / "t")
+    for end in (5, 10, 15):
+        append(table, 0, end - 5, end)
+    other = DeltaTable(str(tmp_path / "t"))
+    assert other.optimize.compact()["numFilesRemoved"] == 3
+    other.create_checkpoint()
+    assert append(table, 0, 10, 20) == 5
+    other.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    assert opened(tmp_path / "t").mark("topic/0") == 20
+    assert sorted(read(tmp_path / "t", "kafka_offset")) == [(n,) for n in range(20)]
+
+
 def test_a_batch_without_a_row_moves_the_mark(tmp_path):
     table = opened(tmp_path / "t")
     assert table.append({"topic/0": 7}, lambda _: arrow_table(COLUMNS, [])) == 0
