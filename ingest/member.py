@@ -76,14 +76,13 @@ class Member:
                 while not (complete := until_end and self._joined and self._held.all_done):
                     self._poll()
                     self._settle()
+                    self._commit()
                     if not self._stop:
                         self._begin(pool, until_end)
                     elif self._running is None:
                         break
                     self._watch_pressure()
-                    self._commit()
                     self._report()
-                self._commit_last()
             except KafkaException as error:
                 raise IngestError(f"Kafka failed ({error.args[0].str()}): start again.") from error
             finally:
@@ -124,7 +123,7 @@ class Member:
             raise IngestError(f"Kafka's client gave up ({error.str()}): start again.")
         else:
             self._account.count(self._account.metrics.connection_errors)
-            LOG.warning("the broker reports an error", extra={"fields": {"error": error.str()}})
+            self._log("the broker reports an error", logging.WARNING, error=error.str())
 
     def _expired(self, partition: Partition) -> None:
         """Go on at the oldest record there is, after the topic dropped those that were next."""
@@ -136,9 +135,15 @@ class Member:
         if wanted > high and not position.fresh:
             raise IngestError(f"{partition[0]} was deleted and made anew while it was read: start again.")
         self._account.metrics.expired.labels(self._account.group, partition[0]).inc(max(0, low - wanted))
-        fields = {"topic": partition[0], "partition": partition[1], "wanted": wanted, "oldest": low}
-        LOG.warning("the topic no longer holds the next record: going on at its oldest", extra={"fields": fields})
+        self._log(
+            "the topic no longer holds the next record: going on at its oldest",
+            logging.WARNING,
+            partitions=_names([TopicPartition(*partition)]),
+            wanted=wanted,
+            oldest=low,
+        )
         position.read = low
+        position.heard(low, high)
         # Not seek: a partition whose offset was refused is not being read.
         self._consumer.incremental_unassign([TopicPartition(*partition)])
         self._consumer.incremental_assign([TopicPartition(*partition, low)])
@@ -151,8 +156,11 @@ class Member:
         return full or (len(held) > 0 and held.seconds >= settings.batch_seconds)
 
     def _begin(self, pool: ThreadPoolExecutor, until_end: bool) -> None:
+        # What isn't committed would be done again by others: never more than one batch.
+        if self._running is not None or self._held.uncommitted():
+            return
         at_end = until_end and all(each.at_end for each in self._held.positions.values())
-        if self._running is None and len(self._held) and (self._ready() or at_end):
+        if len(self._held) and (self._ready() or at_end):
             batch = self._held.take(self._settings.batch_records, self._settings.batch_bytes)
             self._running = batch, pool.submit(self._work, batch)
 
@@ -187,17 +195,19 @@ class Member:
     def _commit_failed(self, error: KafkaError, topics: Collection[str]) -> None:
         self._account.commit_errors += 1
         self._account.count(self._account.metrics.commit_errors, topics)
-        LOG.warning("a commit failed and will be tried again", extra={"fields": {"error": error.str()}})
+        self._log("a commit failed and will be tried again", logging.WARNING, error=error.str())
 
-    def _commit_last(self) -> None:
-        """Commit what is done before leaving; what can't be in 10 s is done again by others."""
+    def _commit_before_leaving(self, partitions: Collection[Partition]) -> None:
+        """Commit what is done of partitions that go to others; what can't be in 10 s is done again by them."""
         deadline = time.monotonic() + LAST_COMMIT_SECONDS
-        while self._held.uncommitted() and time.monotonic() < deadline:
-            self._poll()
-            self._commit()
+        while self._held.uncommitted(partitions) and time.monotonic() < deadline:
+            self._commit_at = 0.0
+            self._commit(partitions)
+            if self._held.uncommitted(partitions):
+                time.sleep(POLL_SECONDS)
 
     def _leave(self) -> None:
-        """End the run: a batch under way is waited for, by `_revoked`, and the group is told that this member goes."""
+        """Leave the group: what is under way is waited for and committed, by `_revoked`."""
         try:
             self._consumer.close()
         finally:
@@ -241,7 +251,7 @@ class Member:
                 each.offset = OFFSET_BEGINNING
         consumer.incremental_assign(partitions)
         self._apply_pause(partitions)
-        LOG.info("partitions assigned", extra={"fields": {"partitions": _names(partitions)}})
+        self._log("partitions assigned", partitions=_names(partitions))
 
     def _revoked(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Finish and commit what is under way of partitions that go to others, before they go."""
@@ -251,10 +261,9 @@ class Member:
                 wait([self._running[1]], self._settings.patience)
                 if not self._running[1].done():
                     self._running[0].lost = True
-                    LOG.warning("the work takes too long: others do its batch again", extra={"fields": {}})
+                    self._log("the work takes too long: others do its batch again", logging.WARNING)
             self._settle()
-            self._commit_at = 0.0
-            self._commit(going & self._held.positions.keys())
+            self._commit_before_leaving(going & self._held.positions.keys())
         finally:
             self._give_away(consumer, partitions)
 
@@ -268,7 +277,10 @@ class Member:
     def _give_away(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._held.release([(each.topic, each.partition) for each in partitions])
         consumer.incremental_unassign(partitions)
-        LOG.info("partitions given away", extra={"fields": {"partitions": _names(partitions)}})
+        self._log("partitions given away", partitions=_names(partitions))
+
+    def _log(self, text: str, level: int = logging.INFO, **fields: Any) -> None:
+        LOG.log(level, text, extra={"fields": {"group": self._account.group, **fields}})
 
     def _report(self) -> None:
         if not self._account.due():

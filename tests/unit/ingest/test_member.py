@@ -250,6 +250,28 @@ def test_a_commit_that_is_refused_is_tried_again():
     assert len(run.batches) == 1
 
 
+def test_no_other_batch_begins_while_one_is_not_committed():
+    run = Run(FakeConsumer({0: list(range(50))}))
+    run.consumer.refuse_commits = 10**9
+    run.consumer.assign_at_once(0)
+    with running(run):
+        wait_for(lambda: (run.metric("commit_errors_total") or 0) >= 2)
+        assert len(run.batches) == 1
+        run.consumer.refuse_commits = 0
+        wait_for(lambda: run.consumer.stored == {0: 50})
+
+
+def test_what_is_done_is_committed_before_it_is_given_away_even_if_it_takes_several_attempts():
+    run = Run(FakeConsumer({0: list(range(3))}))
+    run.consumer.refuse_commits = 10**9
+    run.consumer.assign_at_once(0)
+    with running(run):
+        wait_for(lambda: run.metric("commit_errors_total"))
+        run.consumer.refuse_commits = 3
+        run.consumer.rebalance("on_revoke", 0)
+        assert run.consumer.stored == {0: 3}
+
+
 def test_a_stop_finishes_the_batch_under_way_and_begins_no_other():
     run = Run(FakeConsumer({0: list(range(50))}))
     run.go.clear()
