@@ -135,19 +135,15 @@ class Member:
         if wanted > high and not position.fresh:
             raise IngestError(f"{partition[0]} was deleted and made anew while it was read: start again.")
         self._account.metrics.expired.labels(self._account.group, partition[0]).inc(max(0, low - wanted))
-        self._log(
-            "the topic no longer holds the next record: going on at its oldest",
-            logging.WARNING,
-            partitions=_names([TopicPartition(*partition)]),
-            wanted=wanted,
-            oldest=low,
-        )
         position.read = low
         position.heard(low, high)
+        again = [TopicPartition(*partition, low)]
+        text = "the topic no longer holds the next record: going on at its oldest"
+        self._log(text, logging.WARNING, partitions=_names(again), wanted=wanted, oldest=low)
         # Not seek: a partition whose offset was refused is not being read.
-        self._consumer.incremental_unassign([TopicPartition(*partition)])
-        self._consumer.incremental_assign([TopicPartition(*partition, low)])
-        self._apply_pause([TopicPartition(*partition)])
+        self._consumer.incremental_unassign(again)
+        self._consumer.incremental_assign(again)
+        self._apply_pause(again)
 
     def _ready(self) -> bool:
         """Return whether the next batch is full, or its oldest record has waited long enough."""
