@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ingest import compatibility, contracts, letter_commands, list_commands, logs, replay, simulate
+from ingest import compatibility, consumer_commands, contracts, letter_commands, list_commands, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
 from ingest.feeds import command as feeds
 from ingest.flights import DateRange
@@ -120,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
     list_commands.add(commands, _feed, lambda arguments: (_producer(arguments), _progress(arguments)))
     letter_commands.add(commands, _feed, _producer, _progress, _instant)
     feeds.add(commands, _feed, _producer)
+    consumer_commands.register(commands, _feed, _producer)
 
     check = commands.add_parser(
         "contracts",

@@ -75,6 +75,12 @@ def versions(topic: str, root: Path | None = None) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+@functools.cache
+def _held(topic: str, root: Path | None) -> frozenset[int]:
+    """Return the versions that a reader holds; it reads too many messages to look for files for each."""
+    return frozenset(versions(topic, root))
+
+
 def build(topic: str, version: int, schema: Schema) -> Contract:
     """Make a contract of a schema; raises BadInputError if it isn't a usable JSON Schema 2020-12."""
     try:
@@ -117,7 +123,7 @@ def read(topic: str, value: bytes, as_version: int, root: Path | None = None) ->
     if not isinstance(message, dict):
         raise ContractError("malformed JSON: not an object")
     version = message.get("schema_version")
-    if isinstance(version, bool) or not isinstance(version, int) or version not in versions(topic, root):
+    if isinstance(version, bool) or not isinstance(version, int) or version not in _held(topic, root):
         raise ContractError(f"unknown schema_version {version}")
     own, reader = load(topic, version, root), load(topic, as_version, root)
     if len(value) > own.max_bytes:

@@ -16,6 +16,7 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -71,16 +72,36 @@ def security_config(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class ProducerSettings:
-    """How a feed sends. The defaults are explained in `ingest/README.md`."""
+class ClientSettings:
+    """Which brokers, who asks, and how errors name where that was set."""
 
     bootstrap_servers: str
     security: Mapping[str, str] = field(default_factory=dict, repr=False)  # what `security_config` returns
+    connect_timeout_seconds: int = 15
+    address_from: str = "--bootstrap-servers"
+    user_from: str = "KAFKA_USERNAME and KAFKA_PASSWORD"
+    topic_from: str = "create it as contracts/topics.yaml describes it"
+
+    def connection_config(self) -> dict[str, Any]:
+        """Return what every client needs, in librdkafka's names."""
+        # log_level 3 is errors; below that the client warns of each reconnection attempt.
+        return {"bootstrap.servers": self.bootstrap_servers, **self.security, "log_level": 3}
+
+    def refused(self, error: KafkaError) -> BadInputError:
+        """Return what to tell a user whom the broker refuses."""
+        return BadInputError(
+            f"Kafka at {self.bootstrap_servers} refuses the user ({error.str()}): correct {self.user_from}."
+        )
+
+
+@dataclass(frozen=True)
+class ProducerSettings(ClientSettings):
+    """How a feed sends. The defaults are explained in `ingest/README.md`."""
+
     linger_ms: int = 20
     batch_bytes: int = 512 * 1024
     queue_messages: int = 200_000
     queue_kbytes: int = 128 * 1024
-    connect_timeout_seconds: int = 15
     delivery_timeout_seconds: int = 600  # how long nothing may be acknowledged before it is a failure
 
     def __post_init__(self) -> None:
@@ -91,14 +112,9 @@ class ProducerSettings:
                 option = "--" + name.removesuffix("_seconds").replace("_", "-")
                 raise BadInputError(f"{option} must be at least 1 second, not {getattr(self, name)}.")
 
-    def connection_config(self) -> dict[str, Any]:
-        """Return what every client needs, in librdkafka's names."""
-        return {"bootstrap.servers": self.bootstrap_servers, **self.security, "log_level": 3}
-
     def producer_config(self) -> dict[str, Any]:
         """Return the settings in librdkafka's names."""
         return {
-            # log_level 3 is errors; below that the client warns of each reconnection attempt.
             **self.connection_config(),
             "client.id": "millrace-ingest",
             "acks": "all",
@@ -126,7 +142,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     return zlib.crc32(key) % partitions
 
 
-def partition_count(settings: ProducerSettings, topic: str) -> int:
+def partition_count(settings: ClientSettings, topic: str) -> int:
     """Return a topic's number of partitions.
 
     Raises IngestError if no broker answers, BadInputError if there is no such topic. The topic is looked up
@@ -145,20 +161,28 @@ def partition_count(settings: ProducerSettings, topic: str) -> int:
             admin.poll(0)
             refused = next((each for each in problems if each.code() == KafkaError._AUTHENTICATION), None)
             if refused:
-                raise BadInputError(
-                    f"Kafka at {servers} refuses the user ({refused.str()}): correct KAFKA_USERNAME and KAFKA_PASSWORD."
-                ) from error
+                raise settings.refused(refused) from error
+            # A certificate that isn't trusted is told so too.
+            cause = next((each for each in problems if each.code() == KafkaError._SSL), error.args[0])
             raise IngestError(
                 f"no Kafka broker answered at {servers} within {seconds} s "
-                f"({error.args[0].str()}): check that it runs, and --bootstrap-servers."
+                f"({cause.str()}): check that it runs, and {settings.address_from}."
             ) from error
         if found is not None and found.partitions:
             return len(found.partitions)
         if time.monotonic() > deadline:
-            raise BadInputError(
-                f"the topic {topic} doesn't exist at {servers}: create it as contracts/topics.yaml describes it."
-            )
+            raise BadInputError(f"the topic {topic} doesn't exist at {servers}: {settings.topic_from}.")
         time.sleep(RETRY_SECONDS)
+
+
+def topic_id(settings: ClientSettings, topic: str) -> str:
+    """Return the id of a topic: another one after it was deleted and made anew. Raises IngestError."""
+    admin = AdminClient(settings.connection_config(), logger=LOG)
+    try:
+        found = admin.describe_topics(TopicCollection([topic]), request_timeout=settings.connect_timeout_seconds)
+        return str(found[topic].result(settings.connect_timeout_seconds + 1).topic_id)
+    except KafkaException as error:
+        raise IngestError(f"Kafka didn't describe the topic {topic} ({error.args[0].str()}): try again.") from error
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ class Sender:
                 raise
             self._failure = fatal.args[0]
 
-    def send(self, partition: int, key: bytes, value: bytes, headers: Headers | None = None) -> bool:
+    def send(self, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> bool:
         """Queue a message, waiting while the queue is full; return False, nothing queued, if asked to stop.
 
         Raises IngestError if an earlier message could not be delivered.
@@ -84,7 +84,7 @@ class Sender:
             except KafkaException as error:  # a fatal state, or a message too large for the producer
                 raise self._failed(error.args[0].str()) from error
             self._progress.sent += 1
-            self._progress.bytes += len(value)
+            self._progress.bytes += len(value or b"")
             self._unserved += 1
             if self._unserved >= 1000:
                 self.serve()

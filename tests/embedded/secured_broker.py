@@ -1,4 +1,7 @@
-"""A broker as the chart configures it: TLS with SCRAM-SHA-512, ACLs, nobody may do anything that no rule allows."""
+"""A broker as the chart configures it: TLS with SCRAM-SHA-512, ACLs, nobody may do anything that no rule allows.
+
+It may know users by SASL PLAIN too, as Event Hubs' Kafka endpoint does.
+"""
 
 from typing import Any
 
@@ -27,6 +30,8 @@ class SecuredBroker(Broker):
     def __init__(self, settings: BrokerSettings) -> None:
         super().__init__(settings)
         self.secured_port = free_port()
+        self.plain_users: dict[str, str] = {}
+        """Passwords of users by SASL PLAIN; to be set before the start."""
         settings.directory.mkdir(parents=True, exist_ok=True)
         signer = Authority(settings.directory / "certificates")
         certificate, key = signer.sign("broker", "broker", server=True)
@@ -42,19 +47,30 @@ class SecuredBroker(Broker):
     def _properties(self) -> dict[str, str | int]:
         properties = super()._properties()
         listeners = f"{properties['listeners']},SECURED://{self.secured_servers}"
-        return properties | {
-            "listeners": listeners,
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
-            "inter.broker.listener.name": "PLAINTEXT",
-            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
-            "listener.name.secured.scram-sha-512.sasl.jaas.config": (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-            ),
-            "listener.name.secured.ssl.keystore.type": "PEM",
-            "listener.name.secured.ssl.keystore.location": str(self._key_store),
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS",
-        }
+        return (
+            properties
+            | self._plain()
+            | {
+                "listeners": listeners,
+                "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL",
+                "inter.broker.listener.name": "PLAINTEXT",
+                "sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN" if self.plain_users else "SCRAM-SHA-512",
+                "listener.name.secured.scram-sha-512.sasl.jaas.config": (
+                    "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+                ),
+                "listener.name.secured.ssl.keystore.type": "PEM",
+                "listener.name.secured.ssl.keystore.location": str(self._key_store),
+                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": "User:ANONYMOUS",
+            }
+        )
+
+    def _plain(self) -> dict[str, str | int]:
+        if not self.plain_users:
+            return {}
+        users = " ".join(f'user_{name}="{password}"' for name, password in self.plain_users.items())
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        return {"listener.name.secured.plain.sasl.jaas.config": f"{module} required {users};"}
 
     def add_user(self, name: str, password: str, rules: list[dict[str, Any]]) -> None:
         """Make a user with the rules of a KafkaUser's `spec.authorization.acls`, as Strimzi's user operator does."""
@@ -63,6 +79,11 @@ class SecuredBroker(Broker):
         change = UserScramCredentialUpsertion(name, credential, password.encode())
         for done in admin.alter_user_scram_credentials([change]).values():
             done.result(30)
+        self.allow(name, rules)
+
+    def allow(self, name: str, rules: list[dict[str, Any]]) -> None:
+        """Give a user the rights of such rules."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
         bindings = list(dict.fromkeys(binding for rule in rules for binding in acl_bindings(name, rule)))
         for done in admin.create_acls(bindings).values():
             done.result(30)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from deltalake import DeltaTable
 
 from embedded.broker import BrokerSettings
 from embedded.paths import REPOSITORY
@@ -180,6 +181,13 @@ def test_the_feed_replays_with_the_rights_of_its_user_alone(cluster):
         replayed = ingest(cluster, "replay", "--days=1")
         assert replayed.returncode == 0, replayed.stderr
         assert dag_kafka.count_records(config, "events") == sum(json.loads(replayed.stdout)["end_offsets"].values())
+
+
+def test_a_topic_is_kept_in_a_table_with_the_rights_of_the_user_alone(cluster, tmp_path):
+    assert ingest(cluster, "simulate-events", "--count=50", "--fast").returncode == 0
+    kept = ingest(cluster, "persist", "--topic=events", f"--to={tmp_path / 'table'}", "--until-end")
+    assert kept.returncode == 0, kept.stderr
+    assert json.loads(kept.stdout)["written"] == DeltaTable(str(tmp_path / "table")).count() == 50
 
 
 @pytest.mark.parametrize(
