@@ -129,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument("--release", action="store_true", help="record new versions as released")
-    check.set_defaults(run=None)
+    check.set_defaults(answer=_contracts)
     return top
 
 
@@ -254,9 +254,9 @@ def _simulate(feed: simulate.Feed, contract: str, arguments: argparse.Namespace,
     )
 
 
-def _contracts(release: bool) -> int:
+def _contracts(arguments: argparse.Namespace) -> int:
     root = contracts.contracts_root()
-    if release:
+    if arguments.release:
         print("\n".join(compatibility.release(root)) or "Nothing new to release.")
         return 0
     problems = compatibility.problems_of(root)
@@ -270,11 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     logs.configure(app=f"ingest {arguments.command}", topic=getattr(arguments, "topic", None) or "")
     stop = StopRequest()
     try:
-        if arguments.command == "feeds":
-            print(feeds.listing(arguments.settings))
-            return 0
-        if arguments.run is None:
-            return _contracts(arguments.release)
+        if answer := getattr(arguments, "answer", None):  # a command that sends nothing
+            return answer(arguments)
         if arguments.status_file is not None and not arguments.status_file.absolute().parent.is_dir():
             raise BadInputError(
                 f"the folder of the status file {arguments.status_file} doesn't exist: create it first."
@@ -290,15 +287,19 @@ def main(argv: list[str] | None = None) -> int:
     except (IngestError, contracts.ContractError) as error:
         print(f"ingest {arguments.command}: {error}", file=sys.stderr)
         return 1
+    return _status(arguments.command, summary, stop)
+
+
+def _status(command: str, summary: dict[str, Any], stop: StopRequest) -> int:
     if stop.signal is not None and summary["state"] == "stopped":
         print(
-            f"ingest {arguments.command}: stopped by signal {stop.signal}; start it again to continue.",
+            f"ingest {command}: stopped by signal {stop.signal}; start it again to continue.",
             file=sys.stderr,
         )
         return 128 + stop.signal
     if summary.get("not_replayed"):
         print(
-            f"ingest {arguments.command}: {summary['not_replayed']} could not be replayed: see `refused`.",
+            f"ingest {command}: {summary['not_replayed']} could not be replayed: see `refused`.",
             file=sys.stderr,
         )
         return 1

@@ -45,7 +45,7 @@ def add(commands: Any, common: Common, producer: Callable[[argparse.Namespace], 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     listing_of.add_argument("--settings", type=Path, default=DEFAULT_FILE, metavar="FILE", help=_FILE)
-    listing_of.set_defaults(run=None)
+    listing_of.set_defaults(answer=_list)
 
 
 _FILE = "settings of the feeds (default: the feeds.yaml that comes with ingest)"
@@ -57,11 +57,12 @@ def _at_least_0(text: str) -> int:
     return int(text)
 
 
-def listing(path: Path) -> str:
-    """Return the feeds of a file as a table; raises BadInputError if one of them is mistaken."""
+def _list(arguments: argparse.Namespace) -> int:
+    """Show the feeds of a file as a table; raises BadInputError if one of them is mistaken."""
     from ingest.feeds import start  # noqa: PLC0415 - its libraries take long to import, and no other command needs them
 
-    return start.listing(path)
+    print(start.listing(arguments.settings))
+    return 0
 
 
 def _run(arguments: argparse.Namespace, producer: ProducerSettings, stop: StopRequest) -> dict[str, Any]:

@@ -72,7 +72,11 @@ def test_the_schema_describes_each_setting_of_the_code_and_no_other():
         (): (FeedSettings, schema["x-groups"]["common"], {"name", "where", "source"}),
         ("stream",): (StreamSettings, schema["x-groups"]["stream"], set()),
         ("rest",): (RestSettings, schema["x-groups"]["rest"], set()),
-        ("simulated-market",): (SimulationSettings, schema["x-groups"]["simulated-market"], {"count", "fast"}),
+        ("simulated-market",): (
+            SimulationSettings,
+            schema["x-groups"]["simulated-market"],
+            {"count", "fast", "close_after_minutes"},
+        ),
         ("retry",): (RetrySettings, schema["$defs"]["retry"]["properties"], set()),
         ("websocket",): (WebSocketSettings, schema["$defs"]["websocket"]["properties"], set()),
         ("refill",): (RefillSettings, schema["$defs"]["refill"]["properties"], set()),
