@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,9 +12,11 @@ from tests.dags.conftest import REPOSITORY
 
 ORDER = {
     "covid_etl": ["extract", "transform", "load", "validate"],
+    "data_quality": ["measure_age", "is_fresh", "check_rules", "stale_data", "alert"],
 }
 SCHEDULES = {
     "covid_etl": ("0 6 * * *", timedelta(days=1)),
+    "data_quality": ("0 * * * *", timedelta(hours=1)),
 }
 POOLS = json.loads((REPOSITORY / "dags" / "pools.json").read_text())
 
@@ -54,6 +56,7 @@ def test_a_run_is_bounded_told_of_and_described(name: str) -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_each_run_has_an_interval_of_its_own(name: str) -> None:
     """Runs are incremental by their data interval; a plain cron string gives none in Airflow 3."""
+    import pendulum
     from airflow.sdk import CronDataIntervalTimetable
     from airflow.serialization.encoders import coerce_to_core_timetable
 
@@ -61,7 +64,7 @@ def test_each_run_has_an_interval_of_its_own(name: str) -> None:
     timetable = load(name).timetable
     assert timetable == CronDataIntervalTimetable(expression, timezone="UTC")
     interval = coerce_to_core_timetable(timetable).infer_manual_data_interval(
-        run_after=datetime(2026, 1, 2, 6, 10, tzinfo=UTC)
+        run_after=pendulum.datetime(2026, 1, 2, 6, 10)
     )
     assert interval.end - interval.start == length
-    assert interval.end <= datetime(2026, 1, 2, 6, 10, tzinfo=UTC)
+    assert interval.end <= pendulum.datetime(2026, 1, 2, 6, 10)
