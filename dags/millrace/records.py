@@ -67,14 +67,16 @@ def send_all(
     return sent
 
 
-def read_topic(config: Mapping[str, Any], topic: str) -> Iterator[Any]:
-    """Yield each record that a topic holds now.
+def read_topic(
+    config: Mapping[str, Any], topic: str, ranges: Mapping[int, tuple[int, int]] | None = None
+) -> Iterator[Any]:
+    """Yield each record that a topic holds now; with `ranges` those of a partition from an offset to before another.
 
     Raises MillraceError if the broker stops answering before the end.
     """
     from confluent_kafka import Consumer, TopicPartition
 
-    ranges = kafka.offset_ranges(config, topic)
+    ranges = kafka.offset_ranges(config, topic) if ranges is None else ranges
     left = {partition: end for partition, (first, end) in ranges.items() if end > first}
     settings = {**config, "group.id": "millrace-verification", "enable.auto.commit": False}
     consumer = Consumer({**settings, "enable.partition.eof": False, "auto.offset.reset": "earliest"})

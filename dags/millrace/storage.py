@@ -82,12 +82,17 @@ def delete_tree(*parts: str) -> bool:
 
 def write_text(text: str, *parts: str) -> str:
     """Write a file, making its folder; return its URL. Raises MillraceError if the storage refuses."""
+    return write_bytes(text.encode(), *parts)
+
+
+def write_bytes(content: bytes, *parts: str) -> str:
+    """Write a file of bytes, making its folder; return its URL. Raises MillraceError if the storage refuses."""
     target = path(*parts)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and moved, so that whoever polls for the file never reads half of it.
         partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(text)
+        partial.write_bytes(content)
         partial.replace(target)
     except OSError as error:
         raise MillraceError(f"Cannot write {target}: {error}; check the rights and space of that storage.") from error
@@ -111,3 +116,14 @@ def read_json(*parts: str) -> Any:
         return None
     except ValueError as error:
         raise MillraceError(f"{target} is not JSON ({error}): delete it, or restore it.") from error
+
+
+def read_bytes(*parts: str) -> bytes | None:
+    """Return what a file holds, or None if there is no such file. Raises MillraceError if the storage refuses."""
+    target = path(*parts)
+    try:
+        return target.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MillraceError(f"Cannot read {target}: {error}; check the rights on that storage.") from error

@@ -13,10 +13,12 @@ from tests.dags.conftest import REPOSITORY
 ORDER = {
     "covid_etl": ["extract", "transform", "load", "validate"],
     "data_quality": ["measure_age", "is_fresh", "check_rules", "stale_data", "alert"],
+    "market_data": ["market_hours", "wait_for_stragglers", "check_freshness", "process", "aggregate", "store"],
 }
 SCHEDULES = {
     "covid_etl": ("0 6 * * *", timedelta(days=1)),
     "data_quality": ("0 * * * *", timedelta(hours=1)),
+    "market_data": ("*/15 * * * *", timedelta(minutes=15)),
 }
 POOLS = json.loads((REPOSITORY / "dags" / "pools.json").read_text())
 
