@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from millrace.errors import MillraceError
-
 if TYPE_CHECKING:
     import polars as pl
 
@@ -135,10 +133,4 @@ def _read(context: Mapping[str, Any], file: str) -> "pl.DataFrame":
 
     from millrace import storage
 
-    content = storage.read_bytes(*_place(context, file))
-    if content is None:
-        raise MillraceError(
-            f"{storage.url(*_place(context, file))} is gone: clear the run from its first task, "
-            "so that it is made again."
-        )
-    return pl.read_parquet(io.BytesIO(content))
+    return pl.read_parquet(io.BytesIO(storage.read_bytes(*_place(context, file))))

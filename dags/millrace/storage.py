@@ -86,7 +86,7 @@ def write_text(text: str, *parts: str) -> str:
 
 
 def write_bytes(content: bytes, *parts: str) -> str:
-    """Write a file of bytes, making its folder; return its URL. Raises MillraceError if the storage refuses."""
+    """Write a file, as `write_text` does."""
     target = path(*parts)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +97,17 @@ def write_bytes(content: bytes, *parts: str) -> str:
     except OSError as error:
         raise MillraceError(f"Cannot write {target}: {error}; check the rights and space of that storage.") from error
     return url(*parts)
+
+
+def read_bytes(*parts: str) -> bytes:
+    """Return what a file holds. Raises MillraceError if there is none, or it can't be read."""
+    target = path(*parts)
+    try:
+        return target.read_bytes()
+    except FileNotFoundError:
+        raise MillraceError(f"There is no {target}: run what writes it first.") from None
+    except OSError as error:
+        raise MillraceError(f"Cannot read {target}: {error}; check the rights on that storage.") from error
 
 
 def write_json(value: Any, *parts: str) -> str:
@@ -116,14 +127,3 @@ def read_json(*parts: str) -> Any:
         return None
     except ValueError as error:
         raise MillraceError(f"{target} is not JSON ({error}): delete it, or restore it.") from error
-
-
-def read_bytes(*parts: str) -> bytes | None:
-    """Return what a file holds, or None if there is no such file. Raises MillraceError if the storage refuses."""
-    target = path(*parts)
-    try:
-        return target.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise MillraceError(f"Cannot read {target}: {error}; check the rights on that storage.") from error
