@@ -18,8 +18,10 @@ The API's address is the host of the connection `covid_api`, if there is one. Fa
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, get_current_context, task
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from millrace.callbacks import announce_failure, announce_retry, announce_success
+from millrace.callbacks import announce_deadline, announce_failure, announce_retry, announce_success
 from millrace.config import retry_delay
 
 with DAG(
@@ -53,6 +55,12 @@ with DAG(
         "execution_timeout": timedelta(minutes=20),
         "on_retry_callback": announce_retry,
     },
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=1),
+        callback=AsyncCallback(announce_deadline, {"message": "not finished an hour after it was queued"}),
+        name="finished within an hour",
+    ),
     on_success_callback=announce_success,
     on_failure_callback=announce_failure,
 ) as dag:

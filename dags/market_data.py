@@ -18,8 +18,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, get_current_context, task
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from millrace.callbacks import announce_failure, announce_retry, announce_success
+from millrace.callbacks import announce_deadline, announce_failure, announce_retry, announce_success
 from millrace.config import retry_delay
 
 GRACE = timedelta(seconds=30)
@@ -47,6 +49,12 @@ with DAG(
         "execution_timeout": timedelta(minutes=10),
         "on_retry_callback": announce_retry,
     },
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=15),
+        callback=AsyncCallback(announce_deadline, {"message": "not finished before the next one is due"}),
+        name="finished before the next run",
+    ),
     on_success_callback=announce_success,
     on_failure_callback=announce_failure,
 ) as dag:

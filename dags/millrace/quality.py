@@ -5,7 +5,8 @@ Rows are read lazily: only the columns that rules name, only the rows of the win
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -89,7 +90,8 @@ def age(rules: Rules, now: datetime) -> Age:
     if not tables.exists(rules.table):
         return Age(None, None, fresh=False)
     time = pl.col(rules.time_column)
-    newest = tables.scan(rules.table).filter(time < now).select(time.max()).collect().item()
+    with _one_sentence(rules):
+        newest = tables.scan(rules.table).filter(time < now).select(time.max()).collect().item()
     if newest is None:
         return Age(None, None, fresh=False)
     hours = (now - newest) / timedelta(hours=1)
@@ -111,14 +113,16 @@ def read_window(rules: Rules, now: datetime) -> "pl.DataFrame":
 
     time = pl.col(rules.time_column)
     window = tables.scan(rules.table).filter(time >= now - timedelta(hours=rules.window_hours), time < now)
-    rows = window.select(pl.len()).collect().item()
+    with _one_sentence(rules):
+        rows = window.select(pl.len()).collect().item()
     if rows > rules.max_rows:
         raise MillraceError(
             f"The table {rules.table} has {rows} rows of the last {rules.window_hours:g} hours, more than max_rows "
             f"({rules.max_rows}): lower window_hours in its rules, or raise max_rows if the worker has the memory."
         )
-    present = window.collect_schema().names()
-    return window.select([name for name in rules.columns if name in present]).collect()
+    with _one_sentence(rules):
+        present = window.collect_schema().names()
+        return window.select([name for name in rules.columns if name in present]).collect()
 
 
 def interrogate(
@@ -162,6 +166,20 @@ def interrogate(
     done = steps.interrogate(extract_limit=SHOWN_ROWS)
     findings = [_finding(rules, one, step, found_age) for one, step in zip(plan, done.validation_info, strict=True)]
     return findings, done
+
+
+@contextmanager
+def _one_sentence(rules: Rules) -> Iterator[None]:
+    import polars as pl
+
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OSError) as error:
+        detail = str(error).strip().splitlines()[0]
+        raise MillraceError(
+            f"The table {rules.table} can't be read as its rules say ({detail}): compare its columns with "
+            f"{RULES_FOLDER.name}/{rules.table}.yaml."
+        ) from error
 
 
 def as_html(done: "pb.Validate") -> str:

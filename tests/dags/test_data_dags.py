@@ -20,6 +20,7 @@ SCHEDULES = {
     "data_quality": ("0 * * * *", timedelta(hours=1)),
     "market_data": ("*/15 * * * *", timedelta(minutes=15)),
 }
+DEADLINES = {"covid_etl": timedelta(hours=1), "market_data": timedelta(minutes=15)}
 POOLS = json.loads((REPOSITORY / "dags" / "pools.json").read_text())
 
 
@@ -53,6 +54,13 @@ def test_a_run_is_bounded_told_of_and_described(name: str) -> None:
     assert dag.doc_md
     assert dag.description
     assert dag.tags
+
+
+@pytest.mark.parametrize("name", DEADLINES)
+def test_a_late_run_is_told_of(name: str) -> None:
+    (alert,) = load(name).deadline
+    assert alert.interval == DEADLINES[name]
+    assert alert.callback.path == "millrace.callbacks.announce_deadline"
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

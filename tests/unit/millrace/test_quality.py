@@ -167,6 +167,13 @@ def test_more_rows_than_fit_into_memory_are_refused() -> None:
         quality.read_window(narrow, NOW)
 
 
+def test_a_table_without_the_column_of_time_is_one_sentence() -> None:
+    tables.append("market_data", bars().drop("bar_start"))
+    for read in (quality.age, quality.read_window):
+        with pytest.raises(MillraceError, match="can't be read as its rules say .*bar_start"):
+            read(RULES, NOW)
+
+
 def test_the_report_is_a_page_that_fetches_nothing() -> None:
     report = quality.as_html(check(bars())[1])
     assert report.startswith("<!doctype html>")
