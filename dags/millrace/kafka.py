@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,30 @@ def offset_ranges(config: Mapping[str, Any], topic: str) -> dict[int, tuple[int,
                 ) from error
             time.sleep(0.1)
     return {number: (found[0][number], found[1][number]) for number in sorted(found[0])}
+
+
+def offsets_at(config: Mapping[str, Any], topic: str, moment: datetime) -> dict[int, int]:
+    """Return the offset of each partition's first record that was sent at `moment` or later, its end if there is none.
+
+    Empty if there is no such topic. Raises MillraceError if the broker doesn't answer.
+    """
+    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka.admin import OffsetSpec
+
+    ends = end_offsets(config, topic)
+    if not ends:
+        return {}
+    spec = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
+    asked = {TopicPartition(topic, number): spec for number in ends}
+    futures = admin_client(config).list_offsets(asked, request_timeout=REQUEST_TIMEOUT)
+    try:
+        found = {key.partition: future.result().offset for key, future in futures.items()}
+    except KafkaException as error:
+        reason = error.args[0].str()
+        raise MillraceError(
+            f"Kafka does not say what {topic} held at {moment} ({reason}): check the broker."
+        ) from error
+    return {number: found[number] if found[number] >= 0 else end for number, end in ends.items()}
 
 
 def count_records(config: Mapping[str, Any], topic: str) -> int:
