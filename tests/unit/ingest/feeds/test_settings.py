@@ -76,7 +76,7 @@ def test_the_schema_describes_each_setting_of_the_code_and_no_other():
         ("simulated-market",): (
             SimulationSettings,
             schema["x-groups"]["simulated-market"],
-            {"count", "fast", "close_after_minutes"},
+            not_of_a_feed,
         ),
         ("retry",): (RetrySettings, schema["$defs"]["retry"]["properties"], set()),
         ("websocket",): (WebSocketSettings, schema["$defs"]["websocket"]["properties"], set()),
