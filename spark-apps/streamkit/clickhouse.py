@@ -142,10 +142,10 @@ def insert_piece(
     token = f"{batch.query}/{batch.number}/{context.partitionId()}-of-{number}"
     names = ", ".join(map(_quoted, columns))
     parameters = {
-        "query": f"INSERT INTO {_quoted(sink.database)}.{_quoted(sink.table)} ({names}) FORMAT JSONEachRow",
         **sink.options,
         **INSERT_SETTINGS,
         "insert_deduplication_token": token,
+        "query": f"INSERT INTO {_quoted(sink.database)}.{_quoted(sink.table)} ({names}) FORMAT JSONEachRow",
     }
     answer = service.request("POST", "", parameters, "\n".join(lines))
     if answer.status != 200 or "x-clickhouse-exception-code" in answer.headers:
