@@ -48,7 +48,11 @@ def run(
     }
 
     def test(name: str, **conf: Any) -> tuple[dict[str, str], str]:
-        text = run_python(CODE.format(name=name, conf=conf), environment)
+        # `dag.test()` reads all DAG files that there are, so Airflow is shown this one only.
+        only = home / "dags"
+        only.mkdir()
+        shutil.copy(REPOSITORY / "dags" / f"{name}.py", only)
+        text = run_python(CODE.format(name=name, conf=conf), environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(only)})
         states = next(line for line in reversed(text.splitlines()) if line.startswith('{"run"'))
         return json.loads(states), text
 
