@@ -155,7 +155,7 @@ def deduplicate(events: DataFrame, contract: Contract) -> DataFrame:
 
     What is older than the watermark is dropped too, as late, whether it came before or not: so a record that is sent
     again is never used again. Both are counted by the query's progress (see streamkit.telemetry). Needs the columns
-    event_id and the event time, with a watermark; output mode append.
+    event_id and the event time, with a watermark.
     """
     if "event_id" not in events.columns or contract.event_time not in events.columns:
         raise ValueError("deduplicate needs event_id and the event time: ask read_events for them")
