@@ -1,11 +1,12 @@
 """The library's storage on a real S3 gateway, found by the environment that a pod gets."""
 
 import duckdb
+import polars as pl
 import pytest
 from arro3.core import Table
 from deltalake import write_deltalake
 
-from millrace import storage
+from millrace import storage, tables
 from millrace.errors import MillraceError
 from millrace.verification import load_delta
 from tests.object_store import object_store
@@ -63,3 +64,11 @@ def test_a_refused_key_is_one_sentence(monkeypatch):
     with pytest.raises(MillraceError, match="Cannot write s3://millrace/reports/x"):
         storage.write_text("x", "reports", "x")
     S3FileSystem.clear_instance_cache()
+
+
+def test_a_delta_table_is_replaced_and_scanned():
+    rows = pl.DataFrame({"day": ["2026-01-01", "2026-01-02"], "cases": [1, 2]})
+    for _ in range(2):
+        tables.replace("cases", rows, "day >= '2026-01-01'", partition_by=["day"])
+    assert tables.read("cases", ["cases"], pl.col("day") == "2026-01-02").to_dict(as_series=False) == {"cases": [2]}
+    assert not tables.exists("deaths")
