@@ -1,7 +1,8 @@
-"""What happens when a run ends or is late: a log line, and a record in the topic `system-metrics`.
+"""What happens when a run ends or is late: a log line, a record in the topic `system-metrics`, and word to people.
 
-Callbacks run outside of the tasks (in the DAG processor, the deadline's in the triggerer), so they are short,
-and a broker that is away only costs the record.
+People are told of failures and missed deadlines (`notifications.py`), not of successes. Callbacks run outside of
+the tasks (in the DAG processor, the deadline's in the triggerer), so they are short, and a broker that is away only
+costs the record.
 """
 
 import asyncio
@@ -11,8 +12,10 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from millrace.errors import MillraceError
+from millrace.notifications import Notice, notify
 
 METRICS_TOPIC = "system-metrics"
 SEND_TIMEOUT = 5.0
@@ -39,6 +42,16 @@ async def announce_deadline(message: str, context: Mapping[str, Any] | None = No
     await asyncio.to_thread(announce, "deadline", {"reason": message, **(context or {})})
 
 
+def announce_retry(context: Mapping[str, Any]) -> None:
+    """Say that a task has failed and will be tried again. A callback of tasks: it runs in the task's own process."""
+    instance, error = context.get("ti"), context.get("exception")
+    reason = " ".join(str(error).split()) if error else None
+    record = describe("failure", {**context, "reason": reason})
+    record |= {"event": "task_retry", "try_number": _of(instance, "try_number")}
+    log.warning("retry: try %s of %s failed: %s", record["try_number"], record["last_task"], reason)
+    _send(record)
+
+
 def stop_after_failure(application: str, job: str) -> Callable[[Mapping[str, Any]], None]:
     """Return a failure callback that stops what a run may have left running.
 
@@ -61,10 +74,40 @@ def stop_after_failure(application: str, job: str) -> Callable[[Mapping[str, Any
 
 
 def announce(event: str, context: Mapping[str, Any]) -> None:
-    """Log what happened to a run and send it to `system-metrics`. Never raises for a broker that is away."""
+    """Log what happened to a run, send it to `system-metrics`, and tell people unless it is a success.
+
+    Never raises for a broker or a channel that is away.
+    """
     record = describe(event, context)
     level = logging.INFO if event == "success" else logging.ERROR
     log.log(level, "%s: run %s of %s: %s", event, record["run_id"], record["dag_id"], record["reason"] or "done")
+    _send(record)
+    if event != "success":
+        notify(notice_of(event, record))
+
+
+def notice_of(event: str, record: Mapping[str, Any]) -> Notice:
+    """Return what people are told of a record of `describe`."""
+    names = {"reason": "Reason", "last_task": "Last task", "started_at": "Started", "ended_at": "Ended"}
+    late = event == "deadline"
+    return Notice(
+        key=f"{record['dag_id']}/{record['run_id']}/{event}",
+        subject=f"{record['dag_id']} {'is late' if late else 'has failed'}: run {record['run_id']}",
+        facts={word: str(record[name]) for name, word in names.items() if record[name]},
+        severity="warning" if late else "error",
+        link=run_link(str(record["dag_id"]), str(record["run_id"])),
+    )
+
+
+def run_link(dag_id: str, run_id: str) -> str | None:
+    """Return the address of a run in Airflow's UI, if Airflow knows its own."""
+    from airflow.sdk.configuration import conf
+
+    base = conf.get("api", "base_url", fallback="").rstrip("/")
+    return f"{base}/dags/{quote(dag_id)}/runs/{quote(run_id)}" if base else None
+
+
+def _send(record: Mapping[str, Any]) -> None:
     try:
         from millrace import kafka, records
 

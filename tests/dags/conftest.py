@@ -40,3 +40,10 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]
         command = [sys.executable, "-m", "airflow", *arguments]
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
     return environment
+
+
+def only(dag_file: str, folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """An environment in which Airflow finds one DAG file of the repository: `dag.test()` reads all that there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(REPOSITORY / "dags" / dag_file, folder)
+    return environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(folder)}

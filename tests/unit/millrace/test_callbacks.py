@@ -10,6 +10,7 @@ import pytest
 
 from millrace import callbacks, kafka, records
 from millrace.errors import MillraceError
+from millrace.notifications import Notice
 from millrace.operators import stream as operators
 
 CONTEXT = {
@@ -19,6 +20,13 @@ CONTEXT = {
     "dag_run": SimpleNamespace(dag_id="pipeline", run_id="run-1", start_date="2026-01-01", end_date=None),
     "ti": SimpleNamespace(task_id="verify_outputs"),
 }
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Notice]:
+    taken: list[Notice] = []
+    monkeypatch.setattr(callbacks, "notify", taken.append)
+    return taken
 
 
 @pytest.fixture
@@ -72,3 +80,32 @@ def test_failed_run_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(operators, "stop_all", stop_all)
     callbacks.stop_after_failure("app", "replay")(CONTEXT)
     assert stopped == [("app", "replay", "pipeline/run-1", callbacks.STOP_TIMEOUT)]
+
+
+def test_people_are_told_of_a_failure_and_where_to_look(
+    sent: list[Any], told: list[Notice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://airflow.example.org/")
+    callbacks.announce_failure({**CONTEXT, "dag_run": SimpleNamespace(dag_id="pipeline", run_id="manual__1+00:00")})
+    (notice,) = told
+    assert notice.subject == "pipeline has failed: run manual__1+00:00"
+    assert notice.severity == "error"
+    assert notice.facts == {"Reason": "task_failure", "Last task": "verify_outputs"}
+    assert notice.link == "http://airflow.example.org/dags/pipeline/runs/manual__1%2B00%3A00"
+    assert len(sent) == 1
+
+
+def test_people_are_told_of_a_missed_deadline_and_of_no_success(sent: list[Any], told: list[Notice]) -> None:
+    callbacks.announce_success(CONTEXT)
+    assert told == []
+    asyncio.run(callbacks.announce_deadline("not finished", context={"dag_run": CONTEXT["dag_run"]}))
+    assert [(notice.severity, notice.key) for notice in told] == [("warning", "pipeline/run-1/deadline")]
+
+
+def test_retry_is_recorded_with_its_try_and_reason_and_disturbs_nobody(sent: list[Any], told: list[Notice]) -> None:
+    instance = SimpleNamespace(task_id="load", try_number=2)
+    callbacks.announce_retry({**CONTEXT, "ti": instance, "exception": ValueError("no\nluck")})
+    ((_, record),) = sent
+    assert (record["event"], record["last_task"], record["try_number"]) == ("task_retry", "load", 2)
+    assert record["reason"] == "no luck"
+    assert told == []
