@@ -82,16 +82,32 @@ def delete_tree(*parts: str) -> bool:
 
 def write_text(text: str, *parts: str) -> str:
     """Write a file, making its folder; return its URL. Raises MillraceError if the storage refuses."""
+    return write_bytes(text.encode(), *parts)
+
+
+def write_bytes(content: bytes, *parts: str) -> str:
+    """Write a file, as `write_text` does."""
     target = path(*parts)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and moved, so that whoever polls for the file never reads half of it.
         partial = target.with_name(f".{target.name}.partial")
-        partial.write_text(text)
+        partial.write_bytes(content)
         partial.replace(target)
     except OSError as error:
         raise MillraceError(f"Cannot write {target}: {error}; check the rights and space of that storage.") from error
     return url(*parts)
+
+
+def read_bytes(*parts: str) -> bytes:
+    """Return what a file holds. Raises MillraceError if there is none, or it can't be read."""
+    target = path(*parts)
+    try:
+        return target.read_bytes()
+    except FileNotFoundError:
+        raise MillraceError(f"There is no {target}: run what writes it first.") from None
+    except OSError as error:
+        raise MillraceError(f"Cannot read {target}: {error}; check the rights on that storage.") from error
 
 
 def write_json(value: Any, *parts: str) -> str:

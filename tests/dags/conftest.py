@@ -1,6 +1,7 @@
 """Airflow as a new interpreter sees it, with a database where a test asks for one."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
