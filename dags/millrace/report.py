@@ -8,7 +8,7 @@ from typing import Any
 
 from millrace import plots, storage
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222
 } table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem 1rem .25rem 0; text-align:
 left; vertical-align: top } .passed { color: #0a6b2d } .failed { color: #a1160f } li { font-family:
@@ -101,7 +101,7 @@ def render(facts: RunFacts, summary: Mapping[str, Any]) -> str:
     title = html.escape(f"{facts.dag_id}: {facts.run_id}")
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        f"<title>{title}</title><style>{_STYLE}</style></head>",
+        f"<title>{title}</title><style>{STYLE}</style></head>",
         f"<body><h1>{html.escape(facts.dag_id)}</h1><p>Run {html.escape(facts.run_id)}</p>",
         _verification(facts.verification),
         _figures_table(summary),

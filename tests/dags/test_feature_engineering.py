@@ -15,7 +15,7 @@ from feature_engineering import dag
 from millrace import storage, tables
 # A day by its logical date, the same again by its parameters, and one that nobody recorded.
 two_days = {"from_date": "2013-02-08", "days": 2}
-for logical_date, conf in (("2013-02-08", {}), ("2013-02-20", two_days), ("2026-01-01", {})):
+for logical_date, conf in (("2013-02-08", {}), ("2013-02-20", two_days), ("2013-02-21", {"from_date": "2026-01-01"})):
     run = dag.test(logical_date=pendulum.parse(logical_date), run_conf=conf)
     known = {name: tables.read(name) for name in ("features_airport_v1", "features_carrier_v1")}
     print(json.dumps({
