@@ -12,7 +12,7 @@ from ingest.errors import BadInputError
 ROOT = contracts.contracts_root()
 TOPICS = yaml.safe_load((ROOT / "topics.yaml").read_text())["topics"]
 INPUTS = ["events", "market-data", "covid-updates", "air-quality", "input-topic"]
-OUTPUTS = ["event-windows", "air-quality-alerts", "data-quality-alerts", "system-metrics", "output-topic"]
+OUTPUTS = ["event-windows", "air-quality-alerts", "data-quality-alerts", "system-metrics", "lineage", "output-topic"]
 
 EVENT = {
     "schema_version": 1, "event_id": "2013-01-01/UA/1545/EWR/departed", "event_type": "departed",
