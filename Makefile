@@ -84,6 +84,8 @@ lint: $(VENV)/.synced ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@# One by one, as every app's module is called `app`.
+	@for app in spark-apps/*/app.py; do $(BIN)/mypy "$$app" || exit 1; done
 
 format: $(VENV)/.synced ## Rewrite the sources in the house style
 	@$(BIN)/ruff check --fix .

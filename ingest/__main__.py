@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ingest import compatibility, contracts, logs, replay, simulate
+from ingest import compatibility, contracts, list_commands, logs, replay, simulate
 from ingest.errors import BadInputError, IngestError
 from ingest.flights import DateRange
 from ingest.kafka import ProducerSettings, security_config
@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     for name, topic, help_text, run in (
         ("simulate-events", "events", "send simulated flights at a set rate", _simulate_events),
         ("simulate-market", "market-data", "send simulated trades at a set rate", _simulate_market),
+        ("simulate-air-quality", "air-quality", "send simulated sensor readings at a set rate", _simulate_air_quality),
     ):
         one = _feed(commands, name, help_text, _SIMULATE.format(command=name), topic)
         one.add_argument("--rate", type=float, default=100.0, help="messages per second (default 100)")
@@ -106,7 +107,15 @@ def parser() -> argparse.ArgumentParser:
             help="event time of the first message, such as 2024-01-01T00:00:00Z (the default), or `now`",
         )
         one.add_argument("--fast", action="store_true", help="don't wait for real time")
+        one.add_argument(
+            "--close-after-minutes",
+            type=int,
+            metavar="N",
+            help="end with a heartbeat in each partition, N minutes after the last message (default: none)",
+        )
         one.set_defaults(run=run)
+
+    list_commands.add(commands, _feed, lambda arguments: (_producer(arguments), _progress(arguments)))
 
     check = commands.add_parser(
         "contracts",
@@ -213,6 +222,10 @@ def _simulate_market(arguments: argparse.Namespace, stop: StopRequest) -> dict[s
     return _simulate(simulate.market, "market-data", arguments, stop)
 
 
+def _simulate_air_quality(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
+    return _simulate(simulate.air_quality, "air-quality", arguments, stop)
+
+
 def _simulate(feed: simulate.Feed, contract: str, arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
     count = arguments.count if arguments.seconds is None else round(arguments.seconds * arguments.rate)
     settings = simulate.SimulationSettings(
@@ -221,6 +234,7 @@ def _simulate(feed: simulate.Feed, contract: str, arguments: argparse.Namespace,
         count=count or 0,
         start_time=arguments.start_time,
         fast=arguments.fast,
+        close_after_minutes=arguments.close_after_minutes,
     )
     producer = _producer(arguments)
     progress = _progress(arguments)

@@ -52,7 +52,7 @@ def announce_retry(context: Mapping[str, Any]) -> None:
     _send(record)
 
 
-def stop_after_failure(application: str, job: str) -> Callable[[Mapping[str, Any]], None]:
+def stop_after_failure(application: str, job: str | None) -> Callable[[Mapping[str, Any]], None]:
     """Return a failure callback that stops what a run may have left running.
 
     After most failures the pipeline's stop task has done that already, and this finds nothing. When the run

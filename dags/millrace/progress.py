@@ -16,8 +16,8 @@ class Goal:
     """Partition to the offset that has to be reached."""
     query: str
     """The query whose watermark counts."""
-    watermark: datetime
-    """The end of the last window that has to close."""
+    watermark: datetime | None
+    """The end of the last window that has to close; None for a stream without windows."""
 
 
 def find_query(document: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
@@ -89,6 +89,8 @@ def shortfall(document: Mapping[str, Any], goal: Goal) -> str:
             return f"{name} has not reported a batch yet"
         if behind:
             return f"{name} has {behind:,} of {sum(goal.end_offsets.values()):,} records before it"
+    if goal.watermark is None:
+        return ""
     watermark = watermark_of(main)
     if watermark is None or watermark < goal.watermark:
         return f"the watermark of {goal.query} is {watermark}, the last window closes at {goal.watermark}"

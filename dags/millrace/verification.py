@@ -159,16 +159,26 @@ def source_files() -> Iterator[tuple[Path, Path]]:
 
 def load_delta(database: "duckdb.DuckDBPyConnection", table_url: str) -> None:
     """Make the table `actual_delta` (start_s, end_s, event_type, events) of all rows of a Delta table."""
+    load_windows(database, table_url, "actual_delta", {"event_type": "VARCHAR", "events": "BIGINT"})
+
+
+def load_windows(database: "duckdb.DuckDBPyConnection", table_url: str, name: str, columns: Mapping[str, str]) -> None:
+    """Make the table `name` of all rows of a Delta table of windows: start_s, end_s, and `columns` with their types.
+
+    Raises MillraceError if the table can't be read.
+    """
     from deltalake import DeltaTable, QueryBuilder
     from deltalake.exceptions import DeltaError
 
     try:
         query = QueryBuilder().register("windows", DeltaTable(table_url, storage_options=delta_options(table_url)))
-        reader = query.execute("SELECT window_start, window_end, event_type, events FROM windows")
+        # Names and types come from this library, not from what was read.
+        reader = query.execute(f"SELECT window_start, window_end, {', '.join(columns)} FROM windows")  # noqa: S608
         database.register("delta_reader", reader)
+        typed = ", ".join(f"{column}::{kind} AS {column}" for column, kind in columns.items())
         database.execute(
-            "CREATE TABLE actual_delta AS SELECT epoch(window_start)::BIGINT AS start_s, "
-            "epoch(window_end)::BIGINT AS end_s, event_type, events::BIGINT AS events FROM delta_reader"
+            f"CREATE TABLE {name} AS SELECT epoch(window_start)::BIGINT AS start_s, "  # noqa: S608
+            f"epoch(window_end)::BIGINT AS end_s, {typed} FROM delta_reader"
         )
         database.unregister("delta_reader")
     except (DeltaError, OSError, ValueError) as error:
@@ -178,21 +188,40 @@ def load_delta(database: "duckdb.DuckDBPyConnection", table_url: str) -> None:
 
 def load_topic(database: "duckdb.DuckDBPyConnection", config: Mapping[str, Any], topic: str) -> None:
     """Make the tables `actual_kafka` (as `actual_delta`, the last record of each key) and `kafka_records`."""
-    import duckdb
+    load_records(database, config, topic)
+    run_on_records(database, topic, "topic.sql", {})
 
+
+def load_records(database: "duckdb.DuckDBPyConnection", config: Mapping[str, Any], topic: str) -> None:
+    """Make the table `kafka_records` (partition, record_offset, record_key, record_value) of all records of a topic.
+
+    What is not UTF-8 is replaced.
+    """
     with tempfile.NamedTemporaryFile("w", prefix="millrace-topic-", suffix=".csv", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("partition", "record_offset", "record_key", "record_value"))
         for record in records.read_topic(config, topic):
             key, value = record.key() or b"", record.value() or b""
-            writer.writerow((record.partition(), record.offset(), key.decode(), value.decode()))
+            text = (key.decode(errors="replace"), value.decode(errors="replace"))
+            writer.writerow((record.partition(), record.offset(), *text))
         file.flush()
-        try:
-            database.execute((SQL_FOLDER / "topic_records.sql").read_text(), {"records": file.name})
-            database.execute((SQL_FOLDER / "topic.sql").read_text())
-        except duckdb.Error as error:
-            detail = str(error).strip().splitlines()[0]
-            raise MillraceError(f"Topic {topic} holds a record that is not a window ({detail}).") from error
+        run_on_records(database, topic, "topic_records.sql", {"records": file.name})
+
+
+def run_on_records(
+    database: "duckdb.DuckDBPyConnection", topic: str, script: str, parameters: Mapping[str, Any]
+) -> None:
+    """Run a file of SQL that reads a topic's records.
+
+    Raises MillraceError if one of them is not what it expects.
+    """
+    import duckdb
+
+    try:
+        database.execute((SQL_FOLDER / script).read_text(), dict(parameters) or None)
+    except duckdb.Error as error:
+        detail = str(error).strip().splitlines()[0]
+        raise MillraceError(f"Topic {topic} holds a record that is not a window ({detail}).") from error
 
 
 def compare(database: "duckdb.DuckDBPyConnection", table: str, sink: str) -> Comparison:

@@ -14,7 +14,9 @@ from k8s.install.console import say
 from k8s.install.errors import UserError
 from k8s.install.runner import run
 
-KAFKA_USERS = ("ingest", "event-windows", "airflow", "kafka-ui")
+STREAM_USERS = ("ingest", "event-windows", "market-ohlc", "air-quality", "adults", "stream-join")
+"""Kafka users whose pods are in the namespace of the streams."""
+KAFKA_USERS = (*STREAM_USERS, "airflow", "kafka-ui")
 BOOTSTRAP = "millrace-kafka-bootstrap.millrace.svc:9093"
 OBJECT_STORE = "http://object-store.millrace.svc:7070"
 REGION = "us-east-1"
@@ -82,7 +84,7 @@ def _values() -> dict[str, Value]:
     values["secret key"] = Value(password, tuple((place, "object-store", "secret-key") for place in stores))
     for user in KAFKA_USERS:
         name = f"kafka-user-{user}"
-        streams = user in ("ingest", "event-windows")
+        streams = user in STREAM_USERS
         values[name] = Value(password, tuple((place, name, "password") for place in _namespaces(streams)))
         if streams:
             # Bound at once: the loop goes on.

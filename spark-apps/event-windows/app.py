@@ -18,7 +18,7 @@ QUERY = "event-windows"
 
 def build(spark: SparkSession, settings: AppSettings, contract: Contract) -> Sequence[DataStreamWriter]:
     """Return the app's one query, ready to be started."""
-    events = read_events(spark, settings, contract, columns=["event_type"], watch=observe_invalid)
+    events = read_events(spark, settings, contract, ["event_type"], watch=observe_invalid, query=QUERY)
     counts = count_by_type(events, settings.window, contract.event_time)
     letters = DeadLetters(spark, settings, contract, QUERY) if settings.dead_letter else None
     return [to_sinks(counts, settings, QUERY, KEYS, letters)]

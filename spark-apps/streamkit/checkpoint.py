@@ -96,6 +96,17 @@ class HadoopFiles:
             return []
         return [status.getPath().getName() for status in system.listStatus(where)]
 
+    def create(self, path: str) -> None:
+        """Make an empty file, with its folders, unless it is there."""
+        system, where = self._at(path)
+        if not system.exists(where):
+            system.create(where).close()
+
+    def delete(self, path: str) -> None:
+        """Delete a file if it is there."""
+        system, where = self._at(path)
+        system.delete(where, False)
+
 
 def local_path(path: str) -> str | None:
     """Return the local path of a plain path or a `file:` address, or None if it is on another file system."""

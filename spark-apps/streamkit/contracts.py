@@ -10,7 +10,7 @@ never both and never neither.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _KNOWN_KEYWORDS = {
     "type", "const", "enum", "format", "pattern", "minLength", "maxLength", "minimum", "maximum",
     "exclusiveMinimum", "exclusiveMaximum", "title", "description", "examples", "$comment", "default",
 }  # fmt: skip
+_RULES = {"if", "then", "else", "allOf", "anyOf", "oneOf", "not", "dependentRequired", "dependentSchemas"}
 _CORRUPT = "_corrupt"
 
 
@@ -53,6 +54,8 @@ class Field:
     json_type: str
     required: bool
     keywords: dict[str, Any]
+    required_if: tuple[str, tuple[Any, ...]] | None = None
+    """Another field and its values with which this one must be there too; None where there is no such rule."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,11 @@ def load_contract(folder: Path | str) -> Contract:
             raise ContractError(f"{folder}: {keyword} is missing: the newest version must state it")
     fields: dict[str, Field] = {}
     for version, schema in schemas.items():
+        where = f"{folder}/v{version}.json"
+        condition, names = _conditional(schema, where)
         for name, keywords in schema["properties"].items():
-            fields[name] = _field(name, keywords, name in schema.get("required", ()), f"{folder}/v{version}.json")
+            field = _field(name, keywords, name in schema.get("required", ()), where)
+            fields[name] = replace(field, required_if=condition if name in names else None)
     return Contract(
         topic=folder.name,
         versions=tuple(schemas),
@@ -154,6 +160,22 @@ def load_contract(folder: Path | str) -> Contract:
         event_time=newest["x-event-time"],
         max_bytes=newest["x-max-bytes"],
     )
+
+
+def _conditional(schema: dict[str, Any], where: str) -> tuple[tuple[str, tuple[Any, ...]] | None, list[str]]:
+    """Return a schema's one rule of the form "if this field has one of these values, those fields are required"."""
+    if not _RULES & set(schema):
+        return None, []
+    test: dict[str, Any] = schema.get("if", {})
+    rule: dict[str, Any] = schema.get("then", {})
+    tested: list[tuple[str, dict[str, Any]]] = list(test.get("properties", {}).items()) or [("", {})]
+    name, keywords = tested[0]
+    simple = set(test) == {"properties"} and len(tested) == 1 and set(keywords) == {"enum"}
+    if _RULES & set(schema) != {"if", "then"} or not simple or set(rule) != {"required"}:
+        raise ContractError(
+            f"{where}: streamkit enforces only `if` one field's `enum` `then` `required` between fields: say it so"
+        )
+    return (name, tuple(keywords["enum"])), rule["required"]
 
 
 def _field(name: str, keywords: dict[str, Any], required: bool, where: str) -> Field:
@@ -211,10 +233,20 @@ def _holds(field: Field) -> Column:
     """Return the field's test: null or false if it fails."""
     value = F.col(f"event.{field.name}")
     tests = [test for test, _ in _tests(field)]
-    if not tests:
-        return value.isNotNull() if field.required else F.lit(True)
-    test = reduce(lambda left, right: left & right, tests)
-    return test if field.required else value.isNull() | test
+    if not (tests or field.required or field.required_if):
+        return F.lit(True)
+    test = reduce(lambda left, right: left & right, tests or [value.isNotNull()])
+    if field.required:
+        return test
+    return test | (value.isNull() & ~_demanded(field) if field.required_if else value.isNull())
+
+
+def _demanded(field: Field) -> Column:
+    """Return whether the field must be there; null where the field that decides it is null."""
+    if field.required_if is None:
+        return F.lit(field.required)
+    other, values = field.required_if
+    return F.col(f"event.{other}").isin(*values)
 
 
 def _explain(case: Column, field: Field) -> Column:
@@ -231,8 +263,8 @@ def _explain(case: Column, field: Field) -> Column:
                 F.lit(f"' is not of type {field.json_type}"),
             ),
         )
-    if field.required:
-        case = case.when(value.isNull(), f"invalid {field.name}: missing")
+    if field.required or field.required_if:
+        case = case.when(value.isNull() & _demanded(field), f"invalid {field.name}: missing")
     for test, words in _tests(field):
         case = case.when(~test, words)
     return case

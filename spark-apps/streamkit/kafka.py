@@ -84,12 +84,21 @@ def _quoted(text: str) -> str:
 
 
 def partitions_of(spark: SparkSession, source: SourceSettings) -> list[int]:
-    """Return the numbers of the topic's partitions. Raises KafkaError."""
+    """Return the numbers of the partitions that the topic had when it was first asked for. Raises KafkaError."""
     return list(_partitions(spark, source.topic, tuple(sorted(kafka_options(source).items()))))
+
+
+def current_partitions(spark: SparkSession, source: SourceSettings) -> list[int]:
+    """Ask Kafka for the numbers of the topic's partitions. Raises KafkaError."""
+    return list(_ask(spark, source.topic, tuple(sorted(kafka_options(source).items()))))
 
 
 @cache
 def _partitions(spark: SparkSession, topic: str, options: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+    return _ask(spark, topic, options)
+
+
+def _ask(spark: SparkSession, topic: str, options: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
     jvm: Any = spark.sparkContext._jvm
     servers = dict(options)["kafka.bootstrap.servers"]
     properties = jvm.java.util.Properties()

@@ -19,6 +19,7 @@ from streamkit.contracts import Contract, ContractError, load_contract
 from streamkit.errors import first_line, java_line
 from streamkit.kafka import KafkaError
 from streamkit.logs import LOGGER, set_up_logs
+from streamkit.partitions import PartitionWatch
 from streamkit.session import create_session
 from streamkit.settings import AppSettings, SettingsError, parse_arguments
 from streamkit.settings_loader import duration_ms
@@ -49,14 +50,16 @@ def main(build: BuildQueries) -> None:
     spark = create_session(settings)
     spark.streams.addListener(telemetry)
     stop = StopRequest(spark, settings)
+    watch = PartitionWatch(spark, settings)
     try:
-        status = run(spark, settings, build(spark, settings, contract), stop)
+        status = run(spark, settings, build(spark, settings, contract), stop, watch)
     except SettingsError as error:
         LOGGER.error(str(error))
         status = 2
     except KafkaError as error:
         LOGGER.error(str(error))
         status = 1
+    watch.close()
     stop.end()
     server.shutdown()
     spark.stop()
@@ -117,9 +120,17 @@ def trigger_options(settings: AppSettings) -> dict[str, str]:
 
 
 def run(
-    spark: SparkSession, settings: AppSettings, writers: Sequence[DataStreamWriter], stop: Callable[[], bool]
+    spark: SparkSession,
+    settings: AppSettings,
+    writers: Sequence[DataStreamWriter],
+    stop: Callable[[], bool],
+    outdated: Callable[[], str] = str,
 ) -> int:
-    """Start the queries and follow them until `stop()` says so or one fails. Returns the exit status."""
+    """Start the queries and follow them until `stop()` says so or one fails. Returns the exit status.
+
+    If `outdated()` gives a reason why another driver has to take over, the queries are stopped gracefully, and the
+    status is 1, so that one is started.
+    """
     queries: dict[str, tuple[DataStreamWriter, StreamingQuery]] = {}
     try:
         for writer in writers:
@@ -129,6 +140,10 @@ def run(
             for _, query in queries.values():
                 if not query.isActive:
                     return _failed(query)
+            if reason := outdated():
+                LOGGER.error(reason)
+                _stop_gracefully(spark, settings, queries)
+                return 1
             time.sleep(POLL_SECONDS)
     except (PySparkException, Py4JError) as error:
         LOGGER.error("cannot go on: %s", first_line(error))

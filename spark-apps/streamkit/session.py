@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
-from streamkit.settings import AppSettings
+from streamkit.settings import AppSettings, BatchSettings
 
 _PROVIDERS = {
     "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
@@ -20,25 +20,19 @@ _CHECKPOINT_FILES = {
 """How checkpoint files come to be whole or not at all, by the scheme of the checkpoint's URL."""
 
 
-def spark_conf(settings: AppSettings) -> dict[str, str]:
+def spark_conf(settings: AppSettings | BatchSettings) -> dict[str, str]:
     """Return the Spark configuration that the settings mean; `spark_conf` of the settings has the last word."""
     conf = {
         "spark.app.name": settings.application,
         # Event times are UTC; so are windows, and what is written.
         "spark.sql.session.timeZone": "UTC",
-        "spark.sql.streaming.minBatchesToRetain": str(settings.min_batches_to_retain),
-        "spark.sql.streaming.stateStore.providerClass": _PROVIDERS[settings.state_store.provider],
-        # The smallest holds: else a slower partition's events would be late. Stated, though it is the default.
-        "spark.sql.streaming.multipleWatermarkPolicy": "min",
     }
-    if settings.state_store.provider == "rocksdb":
-        conf["spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled"] = str(
-            settings.state_store.changelog
-        ).lower()
-    scheme = urlsplit(settings.checkpoint_base).scheme or "file"
-    if scheme in _CHECKPOINT_FILES:
-        conf["spark.sql.streaming.checkpointFileManagerClass"] = _CHECKPOINT_FILES[scheme]
-    if scheme == "s3a":
+    if isinstance(settings, AppSettings):
+        conf |= _streaming_conf(settings)
+        place, delta = settings.checkpoint_base, bool(settings.sinks.delta or settings.reference)
+    else:
+        place, delta = settings.table.path, True
+    if urlsplit(place).scheme == "s3a":
         conf["spark.hadoop.fs.s3a.endpoint.region"] = settings.object_store.region
         if settings.object_store.endpoint:
             conf["spark.hadoop.fs.s3a.endpoint"] = settings.object_store.endpoint
@@ -52,13 +46,30 @@ def spark_conf(settings: AppSettings) -> dict[str, str]:
             "spark.eventLog.rolling.enabled": "true",
             "spark.eventLog.rolling.maxFileSize": "32m",
         }
-    if settings.sinks.delta:
+    if delta:
         conf["spark.sql.extensions"] = "io.delta.sql.DeltaSparkSessionExtension"
         conf["spark.sql.catalog.spark_catalog"] = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
     return {**conf, **settings.spark_conf}
 
 
-def create_session(settings: AppSettings) -> SparkSession:
+def _streaming_conf(settings: AppSettings) -> dict[str, str]:
+    conf = {
+        "spark.sql.streaming.minBatchesToRetain": str(settings.min_batches_to_retain),
+        "spark.sql.streaming.stateStore.providerClass": _PROVIDERS[settings.state_store.provider],
+        # The smallest holds: else a slower partition's events would be late. Stated, though it is the default.
+        "spark.sql.streaming.multipleWatermarkPolicy": "min",
+    }
+    if settings.state_store.provider == "rocksdb":
+        conf["spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled"] = str(
+            settings.state_store.changelog
+        ).lower()
+    scheme = urlsplit(settings.checkpoint_base).scheme or "file"
+    if scheme in _CHECKPOINT_FILES:
+        conf["spark.sql.streaming.checkpointFileManagerClass"] = _CHECKPOINT_FILES[scheme]
+    return conf
+
+
+def create_session(settings: AppSettings | BatchSettings) -> SparkSession:
     """Start Spark, or take the session that is there."""
     builder = SparkSession.builder
     for key, value in spark_conf(settings).items():

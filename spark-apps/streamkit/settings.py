@@ -16,11 +16,20 @@ from streamkit.settings_loader import (
     duration_or_zero,
     expand,
     load_dataclass,
+    not_negative,
     override,
     positive,
 )
 
-__all__ = ["AppSettings", "SettingsError", "load_settings", "parse_arguments"]
+__all__ = [
+    "AppSettings",
+    "BatchSettings",
+    "SettingsError",
+    "load_batch_settings",
+    "load_settings",
+    "parse_arguments",
+    "parse_batch_arguments",
+]
 
 Duration = Annotated[str, Check(duration)]
 Count = Annotated[int, Check(positive)]
@@ -120,6 +129,15 @@ class DeadLetterSettings:
 
 
 @dataclass(frozen=True)
+class ReferenceSettings:
+    """A Delta table in which a stream looks things up."""
+
+    path: str
+    version: Annotated[int, Check(not_negative)] | None = None
+    """Which version of it (none: the newest one when the app starts)."""
+
+
+@dataclass(frozen=True)
 class ObjectStoreSettings:
     """The S3 service behind `s3a://` locations; its keys come from the environment or the pod's identity."""
 
@@ -143,6 +161,9 @@ class AppSettings:
     watermark: WatermarkSettings | None = None
     window: WindowSettings | None = None
     dead_letter: DeadLetterSettings | None = None
+    reference: ReferenceSettings | None = None
+    parameters: dict[str, str] = field(default_factory=dict)
+    """What only this app knows, by its own names; see streamkit.parameters."""
     state_store: StateStoreSettings = field(default_factory=StateStoreSettings)
     object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
     min_batches_to_retain: Count = 100
@@ -165,15 +186,44 @@ class AppSettings:
         return f"{self.control_base}/{self.application}/stop"
 
 
+@dataclass(frozen=True)
+class BatchSettings:
+    """Everything that an app without a stream reads from its settings.yaml."""
+
+    application: str
+    table: DeltaSinkSettings
+    """The Delta table that it makes."""
+    parameters: dict[str, str] = field(default_factory=dict)
+    """What only this app knows, by its own names; see streamkit.parameters."""
+    object_store: ObjectStoreSettings = field(default_factory=ObjectStoreSettings)
+    event_log: str = "${MILLRACE_EVENT_LOG:-}"
+    """Where Spark writes its event log, for the history server; empty for nowhere."""
+    spark_conf: dict[str, str] = field(default_factory=dict)
+
+
 def load_settings(
     path: Path | str, overrides: Sequence[str] = (), environment: Mapping[str, str] = os.environ
 ) -> AppSettings:
-    """Read an app's settings.
+    """Read a streaming app's settings; see `_load`."""
+    path = Path(path)
+    settings: AppSettings = _load(AppSettings, path, overrides, environment)
+    return _checked(settings, path)
+
+
+def load_batch_settings(
+    path: Path | str, overrides: Sequence[str] = (), environment: Mapping[str, str] = os.environ
+) -> BatchSettings:
+    """Read a batch app's settings; see `_load`."""
+    settings: BatchSettings = _load(BatchSettings, Path(path), overrides, environment)
+    return settings
+
+
+def _load(cls: type, path: Path, overrides: Sequence[str], environment: Mapping[str, str]) -> Any:
+    """Read settings of a class.
 
     `overrides` are `key.path=value` strings whose values are YAML. `${NAME}` and `${NAME:-default}` are replaced in
     every string, defaults of the dataclasses among them. Raises SettingsError, one sentence naming file and key.
     """
-    path = Path(path)
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -186,9 +236,7 @@ def load_settings(
         raise SettingsError(f"{path}: holds no settings: expected `key: value` lines")
     for assignment in overrides:
         override(tree, assignment)
-    settings: AppSettings = load_dataclass(AppSettings, tree, str(path))
-    settings = expand(settings, environment, str(path))
-    return _checked(settings, path)
+    return expand(load_dataclass(cls, tree, str(path)), environment, str(path))
 
 
 def _checked(settings: AppSettings, path: Path) -> AppSettings:
@@ -213,9 +261,19 @@ def _checked(settings: AppSettings, path: Path) -> AppSettings:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> AppSettings:
     """Read `--settings FILE [--set key.path=value]...` and the settings they name. Raises SettingsError."""
-    parser = argparse.ArgumentParser(description="A Millrace streaming app.")
+    return load_settings(*_arguments(argv, "A Millrace streaming app."))
+
+
+def parse_batch_arguments(argv: Sequence[str] | None = None) -> BatchSettings:
+    """Read the same command line for an app without a stream. Raises SettingsError."""
+    return load_batch_settings(*_arguments(argv, "A Millrace batch app."))
+
+
+def _arguments(argv: Sequence[str] | None, description: str) -> tuple[str, list[str]]:
+    """Return the settings file and the overrides that a command line names."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", required=True, help="the app's settings.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="override one setting")
     arguments: Any = parser.parse_args(argv)
     # `local://` is how a SparkApplication names a file of its image; Spark leaves arguments as they are.
-    return load_settings(arguments.settings.removeprefix("local://"), arguments.set)
+    return arguments.settings.removeprefix("local://"), arguments.set

@@ -50,6 +50,12 @@ def positive(value: int) -> None:
         raise ValueError("expected 1 or more")
 
 
+def not_negative(value: int) -> None:
+    """Raise ValueError unless the value is 0 or more."""
+    if value < 0:
+        raise ValueError("expected 0 or more")
+
+
 def load_dataclass(cls: type, tree: Mapping[str, Any], where: str) -> Any:
     """Build a dataclass (and those it holds) from a tree of plain values. Raises SettingsError."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
@@ -117,6 +123,8 @@ def override(tree: dict[str, Any], assignment: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set {assignment}: the value is not YAML: quote it") from error
+    except ValueError as error:  # what looks like a date and is none, such as 2026-13-01
+        raise SettingsError(f"--set {assignment}: {error}: correct the value") from error
     keys = path.split(".")
     # Names of Spark and Kafka options have dots of their own: everything after the map's name is one key.
     for index, key in enumerate(keys[:-1]):

@@ -13,6 +13,9 @@ from streamkit.dead_letter import DeadLetters
 from streamkit.kafka import kafka_options
 from streamkit.settings import AppSettings, DeltaSinkSettings, KafkaSinkSettings
 
+ToRecords = Callable[[DataFrame], DataFrame]
+"""Makes Kafka records (`key`, `value`) of rows: of all of them, or of those that the topic is for."""
+
 TIME_FORMAT = "yyyy-MM-dd'T'HH:mm:ssXXX"
 
 
@@ -63,13 +66,20 @@ def _is_delta(rows: DataFrame, path: str) -> bool:
     return bool(DeltaTable.isDeltaTable(rows.sparkSession, path))
 
 
-def write_kafka(rows: DataFrame, sink: KafkaSinkSettings, keys: Sequence[str]) -> None:
+def write_kafka(
+    rows: DataFrame, sink: KafkaSinkSettings, keys: Sequence[str], records: ToRecords | None = None
+) -> None:
     """Write one batch to the Kafka topic; a batch that is run again is written again."""
-    as_kafka_records(rows, keys).write.format("kafka").options(**kafka_options(sink)).save()
+    made = records(rows) if records else as_kafka_records(rows, keys)
+    made.write.format("kafka").options(**kafka_options(sink)).save()
 
 
 def batch_writer(
-    settings: AppSettings, query: str, keys: Sequence[str], letters: DeadLetters | None = None
+    settings: AppSettings,
+    query: str,
+    keys: Sequence[str],
+    letters: DeadLetters | None = None,
+    records: ToRecords | None = None,
 ) -> Callable[[DataFrame, int], None]:
     """Return the foreachBatch function that writes a batch to every sink of the settings, computing it once."""
     query_id: list[str] = []
@@ -87,7 +97,7 @@ def batch_writer(
             if count and settings.sinks.delta:
                 write_delta(rows, settings.sinks.delta, settings.output_mode, keys, (query_id[0], batch))
             if count and settings.sinks.kafka:
-                write_kafka(rows, settings.sinks.kafka, keys)
+                write_kafka(rows, settings.sinks.kafka, keys, records)
         finally:
             rows.unpersist()
 
@@ -95,17 +105,23 @@ def batch_writer(
 
 
 def to_sinks(
-    rows: DataFrame, settings: AppSettings, query: str, keys: Sequence[str], letters: DeadLetters | None = None
+    rows: DataFrame,
+    settings: AppSettings,
+    query: str,
+    keys: Sequence[str],
+    letters: DeadLetters | None = None,
+    records: ToRecords | None = None,
 ) -> DataStreamWriter:
     """Return the writer of a query whose results go to the sinks of the settings, and its dead letters to their topic.
 
     `keys` are the columns that name a result: the Kafka key, and in output mode `update` the row of the Delta table.
+    `records` makes what goes to Kafka; by default each row is a record.
     """
     if settings.sinks.kafka and not settings.sinks.delta and not letters:
         # Nothing needs the batch in one piece: rows go to Kafka as they are computed.
-        return to_kafka(as_kafka_records(rows, keys), settings, query)
+        return to_kafka(records(rows) if records else as_kafka_records(rows, keys), settings, query)
     writer: Any = rows.writeStream.queryName(query).outputMode(settings.output_mode)
-    writer = writer.foreachBatch(batch_writer(settings, query, keys, letters))
+    writer = writer.foreachBatch(batch_writer(settings, query, keys, letters, records))
     return writer.option("checkpointLocation", settings.checkpoint(query))
 
 

@@ -5,10 +5,11 @@ goes wrong as soon as partitions are read at different event times (catching up,
 partition count as late and are dropped. With scope `partition` every Kafka partition is a source with a watermark of
 its own, and the query's watermark is the smallest of them; events in order within their partition are then never late.
 
-What scope `partition` asks for: the number of partitions stays what it was when the checkpoint began, because the
-checkpoint counts the sources. And as Spark keeps the smallest watermark in the checkpoint, but not those of the
-sources, after a restart the watermark stands still until every partition has had a record: no event is lost or late,
-but windows close later. A feed that is quiet in some partition sends heartbeats.
+What scope `partition` asks for: partitions that the topic gets later share the watermarks of those that it had when the
+checkpoint began, because the checkpoint counts the sources (streamkit.partitions). And as Spark keeps the smallest
+watermark in the checkpoint, but not those of the sources, after a restart the watermark stands still until every
+partition has had a record: no event is lost or late, but windows close later. A feed that is quiet in some partition
+sends heartbeats.
 """
 
 import json
@@ -21,6 +22,7 @@ from pyspark.sql import functions as F
 
 from streamkit.contracts import Contract
 from streamkit.kafka import kafka_options, partitions_of
+from streamkit.partitions import groups_of
 from streamkit.session import task_slots
 from streamkit.settings import AppSettings, SettingsError, SourceSettings
 
@@ -90,24 +92,50 @@ def read_events(
     contract: Contract,
     columns: Sequence[str],
     watch: Watch | None = None,
+    query: str | None = None,
 ) -> DataFrame:
     """Return the valid events of the topic, without heartbeats, as a stream with a watermark.
 
     Columns: the event time as a timestamp, then `columns` of the message, event_type always among them. `watch` may
-    observe the checked records of each source before invalid ones are dropped (see streamkit.dead_letter).
+    observe the checked records of each source before invalid ones are dropped (see streamkit.dead_letter). `query`
+    names the query whose checkpoint says how many sources it began with (see streamkit.partitions).
     """
-    source, watermark = settings.source, settings.watermark
+    watermark = settings.watermark
     if watermark is None:
         raise ValueError("read_events needs settings.watermark")
-    partitions = partitions_of(spark, source)
-    groups = [[partition] for partition in partitions] if watermark.scope == "partition" else [partitions]
     branches = []
-    for index, group in enumerate(groups):
+    for index, group in enumerate(groups_of(spark, settings, query)):
         events = as_events(checked(read_records(spark, settings, group), contract), contract, columns)
         if watch:
             events = watch(events, group, f"invalid-{index}")
         branches.append(with_watermark(events, contract, watermark.delay))
     return without_heartbeats(reduce(DataFrame.union, branches), contract)
+
+
+def read_messages(
+    spark: SparkSession,
+    settings: AppSettings,
+    contract: Contract,
+    columns: Sequence[str],
+    watch: Watch | None = None,
+) -> DataFrame:
+    """Return the valid messages of the topic as a stream without a watermark, for apps that keep no state.
+
+    Columns: the event time as a timestamp, then `columns` of the message. `watch` is that of `read_events`; it knows
+    the partitions that the topic has when the app starts.
+    """
+    if watch is None:
+        return as_messages(checked(read_records(spark, settings), contract), contract, columns)
+    # Those and no others: what came from a partition that is not watched would be dropped uncounted.
+    partitions = partitions_of(spark, settings.source)
+    records = watch(checked(read_records(spark, settings, partitions), contract), partitions, "invalid")
+    return as_messages(records, contract, columns)
+
+
+def as_messages(records: DataFrame, contract: Contract, columns: Sequence[str]) -> DataFrame:
+    """Narrow checked records to the event time as a timestamp and `columns`, of the valid ones."""
+    time = contract.timestamp().alias(contract.event_time)
+    return records.where("valid").select(time, *(F.col(f"event.{name}").alias(name) for name in columns))
 
 
 def as_events(records: DataFrame, contract: Contract, columns: Sequence[str]) -> DataFrame:
@@ -120,6 +148,18 @@ def as_events(records: DataFrame, contract: Contract, columns: Sequence[str]) ->
 def with_watermark(events: DataFrame, contract: Contract, delay: str) -> DataFrame:
     """Drop invalid events, and let the others move a watermark."""
     return events.where("valid").drop("partition", "offset", "valid").withWatermark(contract.event_time, delay)
+
+
+def deduplicate(events: DataFrame, contract: Contract) -> DataFrame:
+    """Drop every event whose event_id another one had that came before it, within the delay of the watermark.
+
+    What is older than the watermark is dropped too, as late, whether it came before or not: so a record that is sent
+    again is never used again. Both are counted by the query's progress (see streamkit.telemetry). Needs the columns
+    event_id and the event time, with a watermark; output mode append.
+    """
+    if "event_id" not in events.columns or contract.event_time not in events.columns:
+        raise ValueError("deduplicate needs event_id and the event time: ask read_events for them")
+    return events.dropDuplicatesWithinWatermark(["event_id"])
 
 
 def without_heartbeats(events: DataFrame, contract: Contract) -> DataFrame:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pyspark import SparkContext
 from pyspark.sql.streaming.listener import JStreamingQueryListener, StreamingQueryListener
 
+from streamkit.counting import row_counts
 from streamkit.dead_letter import QUERY as DEAD_LETTERS
 from streamkit.dead_letter import invalid_count
 from streamkit.logs import LOGGER
@@ -48,7 +49,11 @@ class Metrics:
             Gauge, "stream_watermark_delay_seconds", "From the watermark to the latest event time of the last batch."
         )
         self.late = make(Counter, "stream_late_rows_dropped", "Rows dropped because the watermark had passed them.")
+        self.duplicates = make(
+            Counter, "stream_duplicate_rows_dropped", "Rows dropped because their event had come before."
+        )
         self.dead_letters = make(Counter, "stream_dead_letters", "Records sent to the dead-letter topic.")
+        self.rows = make(Counter, "stream_rows", "Rows by what became of them.", (*_LABELS, "kind"))
 
     def update(self, application: str, progress: dict[str, Any]) -> None:
         """Take one progress report (Spark's StreamingQueryProgress as a dict) into the metrics."""
@@ -66,9 +71,12 @@ class Metrics:
         if operators:
             self.state_rows.labels(*labels).set(sum(operator["numRowsTotal"] for operator in operators))
             self.late.labels(*labels).inc(sum(operator["numRowsDroppedByWatermark"] for operator in operators))
+            self.duplicates.labels(*labels).inc(duplicate_rows(progress))
         delay = watermark_delay_seconds(progress)
         if delay is not None:
             self.watermark_delay.labels(*labels).set(delay)
+        for kind, count in row_counts(progress.get("observedMetrics") or {}).items():
+            self.rows.labels(*labels, kind).inc(count)
         if progress["name"] == DEAD_LETTERS:
             self.dead_letters.labels(*labels).inc(max(0, progress["sink"].get("numOutputRows") or 0))
         else:
@@ -92,6 +100,12 @@ def lag_by_topic(progress: dict[str, Any]) -> dict[str, int]:
             behind = sum(max(0, offset - end.get(topic, {}).get(p, 0)) for p, offset in partitions.items())
             lag[topic] = lag.get(topic, 0) + behind
     return lag
+
+
+def duplicate_rows(progress: dict[str, Any]) -> int:
+    """Return how many rows of a batch were dropped because their event had come before."""
+    operators = progress.get("stateOperators", [])
+    return sum((operator.get("customMetrics") or {}).get("numDroppedDuplicateRows", 0) for operator in operators)
 
 
 def watermark_delay_seconds(progress: dict[str, Any]) -> float | None:
@@ -179,6 +193,7 @@ class Telemetry(StreamingQueryListener):
 def summary(progress: dict[str, Any]) -> dict[str, Any]:
     """Return what a log line says about a batch."""
     operators = progress.get("stateOperators", [])
+    counts = row_counts(progress.get("observedMetrics") or {})
     return {
         "query": progress["name"],
         "batch": progress["batchId"],
@@ -188,6 +203,8 @@ def summary(progress: dict[str, Any]) -> dict[str, Any]:
         "watermark": progress.get("eventTime", {}).get("watermark"),
         "stateRows": sum(operator["numRowsTotal"] for operator in operators),
         "lateRows": sum(operator["numRowsDroppedByWatermark"] for operator in operators),
+        "duplicateRows": duplicate_rows(progress),
         "invalidRows": invalid_count(progress.get("observedMetrics") or {}),
         "lag": lag_by_topic(progress),
+        **({"rows": counts} if counts else {}),
     }

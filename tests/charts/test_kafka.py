@@ -3,7 +3,10 @@
 import copy
 
 import pytest
+import yaml
 
+from embedded.paths import REPOSITORY
+from k8s.install.credentials import STREAM_USERS
 from tests.charts.pod_security import violations
 from tests.charts.render import EVERYTHING, by_name, render_chart
 from tests.charts.schemas import STRIMZI_KINDS, problems
@@ -23,6 +26,12 @@ LEAST = {
     "networkPolicies": {"enabled": False},
     "priorityClasses": {"create": False, "data": "", "streams": ""},
 }
+
+SETTINGS = {
+    path.parent.name: yaml.safe_load(path.read_text()) for path in REPOSITORY.glob("spark-apps/*/settings.yaml")
+}
+STREAMS = {app: settings for app, settings in SETTINGS.items() if "source" in settings}
+"""Settings of the apps that reach a broker: a batch app has no user there."""
 
 
 @pytest.mark.parametrize("values", [{}, ONE_NODE, LEAST], ids=["default", "one node", "least"])
@@ -73,7 +82,9 @@ def test_replication_reaches_kafka_s_own_topics_and_ours():
 
 def test_topics_can_be_changed_added_and_left_out():
     changes = {"events": {"partitions": 24, "config": {"retention.ms": "1"}}, "mine": {"partitions": 1}}
-    topics = by_name(render_chart({"topics": {**changes, "output-topic": None}}), "KafkaTopic")
+    topics = by_name(
+        render_chart({"topics": {**changes, "output-topic": None}, "users": {"adults": None}}), "KafkaTopic"
+    )
     assert topics["events"]["spec"]["partitions"] == 24
     assert topics["events"]["spec"]["config"]["retention.ms"] == "1"
     assert topics["events"]["spec"]["config"]["compression.type"] == "lz4"
@@ -102,13 +113,30 @@ def test_each_user_may_do_what_it_needs_and_no_more():
         ("group", "spark-kafka-", "prefix"): {"Read", "Describe"},
     }
     ingest = rights(users["ingest"])
-    # The replay goes on from what the topic holds, so it reads that one topic.
     assert ingest.pop(("group", "millrace-ingest-", "prefix")) == {"Read", "Describe"}
-    assert ingest.pop(("topic", "events", "literal")) == {"Read", "Write", "Describe"}
+    # What sends each message once goes on from what the topic holds, so it reads these topics.
+    for topic in ("events", "input-topic", "orders"):
+        assert ingest.pop(("topic", topic, "literal")) == {"Read", "Write", "Describe"}
     assert all(operations == {"Write", "Describe"} for operations in ingest.values())
     assert ("topic", "event-windows", "literal") not in ingest
     assert {kind for kind, _, _ in rights(users["airflow"])} == {"topic", "group"}
     assert "kafka-ui" not in users
+
+
+@pytest.mark.parametrize("app", STREAMS)
+def test_each_stream_s_user_has_the_topics_of_its_settings(app):
+    settings = STREAMS[app]
+    users = by_name(render_chart(), "KafkaUser")
+    read, written = settings["source"]["topic"], {settings["sinks"]["kafka"]["topic"], settings["dead_letter"]["topic"]}
+    assert rights(users[app]) == {
+        ("topic", read, "literal"): {"Read", "Describe"},
+        **{("topic", topic, "literal"): {"Write", "Describe"} for topic in written},
+        ("group", "spark-kafka-", "prefix"): {"Read", "Describe"},
+    }
+
+
+def test_each_stream_and_nothing_else_in_its_namespace_has_a_password_made():
+    assert set(STREAM_USERS) == {"ingest", *STREAMS}
 
 
 def test_the_ui_s_user_comes_with_the_ui_and_changes_nothing():

@@ -8,7 +8,7 @@ import sys
 import pytest
 from cryptography.fernet import Fernet
 
-from k8s.install.credentials import KAFKA_USERS, places
+from k8s.install.credentials import KAFKA_USERS, STREAM_USERS, places
 from k8s.install.releases import releases
 
 OWN = {"password": "my own"}
@@ -36,7 +36,7 @@ def test_what_must_agree_agrees(cluster, millrace):
     found = cluster.secrets()
     stores = [found[namespace, "object-store"] for namespace in ("millrace", "streams", "airflow")]
     assert stores[0] == stores[1] == stores[2]
-    for user in ("ingest", "event-windows"):
+    for user in STREAM_USERS:
         theirs = found["streams", f"kafka-user-{user}"]
         assert theirs == {"username": user, "password": found["millrace", f"kafka-user-{user}"]["password"]}
     passwords = [found["millrace", f"kafka-user-{user}"]["password"] for user in KAFKA_USERS]

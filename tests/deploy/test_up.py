@@ -12,6 +12,7 @@ import pytest
 
 from k8s.install import waiting
 from k8s.install.cluster import Cluster
+from k8s.install.credentials import STREAM_USERS
 from k8s.install.errors import UserError
 from k8s.install.releases import ENVIRONMENTS, REPOSITORY, Wait, find_release, releases
 from tests.charts.render import render_chart
@@ -82,7 +83,7 @@ def test_a_node_that_was_made_anew_gets_every_image(world, millrace):
 
 def test_secrets_are_on_no_command_line_in_no_output_and_in_no_file(world, millrace, tmp_path):
     written = "".join(millrace("up")[1] for _ in range(2)) + millrace("ui", "--print")[1]
-    public = {"admin", "event-windows", "ingest", "certificate 1"}
+    public = {"admin", "certificate 1", *STREAM_USERS}
     values = {value for data in world.secrets().values() for value in data.values()} - public
     assert len(values) > 12
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in (".json", ".calls")]

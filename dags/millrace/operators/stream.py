@@ -59,6 +59,9 @@ class StartJobOperator(BaseOperator):
 class StartApplicationOperator(BaseOperator):
     """Starts a Spark application, and ends when it runs and a first micro-batch was reported.
 
+    With `job` and `topic`, a resumed stream that has read all before is sent the job's heartbeats once more, so that it
+    has a batch to report; with `job` alone, for a stream without windows, that is enough.
+
     Waits in the triggerer. A retry finds the application running and goes on waiting. Killing the task does
     not end the application (see `on_kill`): only the pipeline's stop task does, and the failure callback where
     a run was timed out.
@@ -117,12 +120,13 @@ class StartApplicationOperator(BaseOperator):
 
     def on_event(self, context: "Context", event: dict[str, Any], **waiting: Any) -> dict[str, Any]:
         """End the task as the trigger says; if the stream found nothing to do, send heartbeats and wait on."""
-        if event["status"] == IDLE:
+        if event["status"] == IDLE and self.topic:
             self.log.info("%s", event["message"])
             with one_sentence(self.log):
                 repeat_heartbeats(self.log, self.kafka_conn_id, self.topic, self.job)
             self._wait(owner_of(context), **waiting)
-        if event["status"] != SUCCESS:
+        # Idle without a topic: a stream without windows that had read everything before has nothing to wait for.
+        if event["status"] not in (SUCCESS, IDLE):
             application_log_tail(self.log, self.application)
             raise AirflowException(event["message"])
         status = get_target().application_status(self.application)
@@ -188,8 +192,10 @@ class End:
     """Why it had to be ended by force, or had failed before: then its last batch isn't finished."""
 
 
-def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str, End]:
-    """Stop a job and an application of `owner`; return what became of each. Another owner's are left running.
+def stop_all(application: str, job: str | None, owner: str, timeout: float) -> dict[str, End]:
+    """Stop a job (None: there is none) and an application of `owner`; return what became of each.
+
+    Another owner's are left running.
 
     Tries both before it raises MillraceError for one that can't be stopped.
     """
@@ -198,6 +204,8 @@ def stop_all(application: str, job: str, owner: str, timeout: float) -> dict[str
         (job, target.job_status, target.stop_job),
         (application, target.application_status, target.stop_application),
     ):
+        if name is None:
+            continue
         try:
             done[name] = _stop(name, status_of, stop, owner, timeout)
         except OwnedByAnotherError as error:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class CaughtUpSensor(BaseOperator):
     """Ends when the job has SUCCEEDED and the queries' own progress shows that nothing is left to do.
 
+    A stream without windows is given without `window` and `slide`: it is caught up when all is read.
+
     Always deferred: it takes no worker while it waits. It has no timeout of its own, because how long a
     stream needs depends on its input; the run's timeout bounds it.
     """
@@ -31,8 +33,8 @@ class CaughtUpSensor(BaseOperator):
         query: str,
         job: str,
         topic: str,
-        window: timedelta,
-        slide: timedelta,
+        window: timedelta | None = None,
+        slide: timedelta | None = None,
         poll_interval: float = 1.0,
         kafka_conn_id: str = kafka.CONNECTION_ID,
         **kwargs: Any,
@@ -56,8 +58,8 @@ class CaughtUpSensor(BaseOperator):
                 owner=owner_of(context),
                 job=self.job,
                 topic=self.topic,
-                window_seconds=int(self.window.total_seconds()),
-                slide_seconds=int(self.slide.total_seconds()),
+                window_seconds=int(self.window.total_seconds()) if self.window else None,
+                slide_seconds=int(self.slide.total_seconds()) if self.slide else None,
                 run_id=str(context["run_id"]),
                 poll_interval=self.poll_interval,
             ),

@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from millrace import history
+from millrace import checkpoints, history
 from millrace.errors import MillraceError
 from millrace.progress import (
     Goal,
@@ -128,6 +128,9 @@ class ApplicationReadyTrigger(PollingTrigger):
 class CaughtUpTrigger(PollingTrigger):
     """Fires when a job has ended well and the stream has read all that it sent and closed every window.
 
+    Without `window_seconds` and `slide_seconds` the stream has no windows, and reading all is enough. Then the
+    checkpoint is asked where a driver has nothing to report, because it was restarted after its last batch.
+
     `idle`: all is read, but the watermark stands still. That is so after a restart of the driver, because
     Spark doesn't remember the watermark of each source, and a source that has no new record never reports one
     again.
@@ -141,8 +144,8 @@ class CaughtUpTrigger(PollingTrigger):
         owner: str,
         job: str,
         topic: str,
-        window_seconds: int,
-        slide_seconds: int,
+        window_seconds: int | None,
+        slide_seconds: int | None,
         run_id: str,
         poll_interval: float = 1.0,
         deadline: float | None = None,
@@ -196,13 +199,16 @@ class CaughtUpTrigger(PollingTrigger):
             return None
         goal = goal_of(job, self.topic, self.query, self.window_seconds, self.slide_seconds)
         self._missing = shortfall(document, goal)
+        if self._missing and goal.watermark is None and not newest(find_query(document, self.query)):
+            self._missing = checkpoints.shortfall(self.application, self.query, self.topic, goal.end_offsets)
         if not self._missing:
             self._recorder.save()
-            return {"status": SUCCESS, "message": "every record is read and every window is closed"}
+            closed = "" if goal.watermark is None else " and every window is closed"
+            return {"status": SUCCESS, "message": f"every record is read{closed}"}
         if failure := failed_query(document):
             self._missing = failure
             return None  # The driver ends by itself; the target restarts it, or the next look finds it ended.
-        return self._idle(document, goal)
+        return self._idle(document, goal) if goal.watermark else None
 
     def _idle(self, document: dict[str, Any], goal: Goal) -> dict[str, Any] | None:
         """Return the event `idle` if nothing has moved for long, and no query is at work on the goal."""
@@ -216,17 +222,19 @@ class CaughtUpTrigger(PollingTrigger):
         return None
 
 
-def goal_of(job: JobStatus, topic: str, query: str, window_seconds: int, slide_seconds: int) -> Goal:
+def goal_of(job: JobStatus, topic: str, query: str, window_seconds: int | None, slide_seconds: int | None) -> Goal:
     """Return where the stream is caught up with what a job that has SUCCEEDED says it sent."""
+    window_end = None
     try:
         result = job.result or {}
-        last_event = parse_time(result["last_event_time"])
         offsets = {int(partition): int(offset) for partition, offset in result["end_offsets"].items()}
+        if window_seconds and slide_seconds:
+            length, slide = timedelta(seconds=window_seconds), timedelta(seconds=slide_seconds)
+            window_end = last_window_end(parse_time(result["last_event_time"]), length, slide)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MillraceError(
             f"The summary of {job.name} does not say what it sent ({error!r} in {job.result}): see {job.log}."
         ) from error
-    window_end = last_window_end(last_event, timedelta(seconds=window_seconds), timedelta(seconds=slide_seconds))
     return Goal(topic=topic, end_offsets=offsets, query=query, watermark=window_end)
 
 

@@ -11,8 +11,17 @@ from ingest.errors import BadInputError
 
 ROOT = contracts.contracts_root()
 TOPICS = yaml.safe_load((ROOT / "topics.yaml").read_text())["topics"]
-INPUTS = ["events", "market-data", "covid-updates", "air-quality", "input-topic"]
-OUTPUTS = ["event-windows", "air-quality-alerts", "data-quality-alerts", "system-metrics", "lineage", "output-topic"]
+INPUTS = ["events", "market-data", "covid-updates", "air-quality", "input-topic", "orders"]
+OUTPUTS = [
+    "event-windows",
+    "market-ohlc",
+    "air-quality-alerts",
+    "data-quality-alerts",
+    "system-metrics",
+    "lineage",
+    "output-topic",
+    "enriched-orders",
+]
 
 EVENT = {
     "schema_version": 1, "event_id": "2013-01-01/UA/1545/EWR/departed", "event_type": "departed",
@@ -22,6 +31,15 @@ EVENT = {
 TRADE = {
     "schema_version": 1, "event_id": "x", "event_type": "trade", "event_time": "2024-01-01T00:00:00.125Z",
     "source": "simulated", "symbol": "BTC/USDT", "price": 60000.5, "quantity": None, "side": "buy",
+}  # fmt: skip
+
+PERSON = {
+    "schema_version": 1, "event_id": "people/Alice", "event_time": "2026-01-01T00:00:00Z", "source": "people",
+    "name": "Alice", "age": 25,
+}  # fmt: skip
+ORDER = {
+    "schema_version": 1, "order_id": "o-1", "event_time": "2026-01-01T00:00:00Z", "source": "simulated",
+    "customer": "C-17", "sku": "P-1001", "quantity": 3,
 }  # fmt: skip
 
 
@@ -62,7 +80,9 @@ def test_a_contract_names_fields_that_it_has_and_describes_all(name):
     assert schema["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(("topic", "message"), [("events", EVENT), ("market-data", TRADE)])
+@pytest.mark.parametrize(
+    ("topic", "message"), [("events", EVENT), ("market-data", TRADE), ("input-topic", PERSON), ("orders", ORDER)]
+)
 def test_a_good_message_is_encoded_compactly_and_read_back(topic, message):
     value = contracts.load(topic).encode(message)
     assert value == json.dumps(message, separators=(",", ":")).encode()

@@ -26,7 +26,9 @@ def ingest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["replay", "simulate-events", "simulate-market"])
+@pytest.mark.parametrize(
+    "command", ["replay", "simulate-events", "simulate-market", "simulate-air-quality", "people", "orders"]
+)
 def test_help_teaches_by_example(command):
     done = ingest(command, "--help")
     assert done.returncode == 0
@@ -50,10 +52,13 @@ def test_help_teaches_by_example(command):
         (["replay", "--bootstrap-servers", "127.0.0.1:1", "--connect-timeout", "0"], "--connect-timeout"),
         (["simulate-events", "--bootstrap-servers", "127.0.0.1:1", "--rate", "0"], "rate"),
         (["simulate-market", "--bootstrap-servers", "127.0.0.1:1", "--fast"], "--count"),
+        (["simulate-air-quality", "--bootstrap-servers", "127.0.0.1:1", "--close-after-minutes", "20"], "--count"),
         (
             ["simulate-market", "--bootstrap-servers", "127.0.0.1:1", "--start-time", "noon"],
             "isn't an instant",
         ),
+        (["people", "--people", "Frank"], "isn't a name and an age"),
+        (["orders", "--count", "0"], "from 1 to 1000000"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(arguments, words):

@@ -5,12 +5,18 @@ import itertools
 from collections import Counter
 
 import pytest
+import yaml
 
 from ingest import contracts, simulate
 from ingest.errors import BadInputError
+from ingest.kafka import partition_of
 from ingest.simulate import SimulationSettings
 
-FEEDS = [(simulate.events, "events"), (simulate.market, "market-data")]
+FEEDS = [
+    (simulate.events, "events"),
+    (simulate.market, "market-data"),
+    (simulate.air_quality, "air-quality"),
+]
 
 
 def encoded(feed, topic: str, **settings) -> list[bytes]:
@@ -31,6 +37,7 @@ def test_the_same_settings_give_the_same_bytes_and_another_seed_others(feed, top
     [
         (*FEEDS[0], "1ba20ad74dff8faf8402367481c5a4c0265d1ce9fe3d3e7af5085743e4392770"),
         (*FEEDS[1], "981604cc6c01ce15f2a66076e0fe2130a641c9d092bcd3cd9ef62782d5787f98"),
+        (*FEEDS[2], "40ed6a9531d11edd81f31d833d4471f415993eac38cc03798e6658074dddfe97"),
     ],
 )
 def test_the_bytes_stay_what_they_were(feed, topic, digest):
@@ -63,7 +70,32 @@ def test_prices_walk_without_jumps():
         assert largest <= instrument.step + 2 * 10.0**-instrument.price_digits / min(prices)
 
 
-@pytest.mark.parametrize("change", [{"rate": 0}, {"rate": -1}, {"rate": 1e9}, {"count": -1}, {"fast": True}])
+def test_the_air_is_bad_now_and_then_and_every_partition_has_a_station():
+    topics = yaml.safe_load((contracts.contracts_root() / "topics.yaml").read_text())["topics"]
+    messages = list(simulate.air_quality(SimulationSettings(seed=3, rate=0.6, count=12_960)))
+    by_place: dict[str, list[float]] = {station.location: [] for station in simulate.STATIONS}
+    for message in messages:
+        by_place[message["location"]].append(message["pm25"])
+    assert {len(values) for values in by_place.values()} == {12_960 // len(simulate.STATIONS)}
+    assert 0.01 < sum(message["pm25"] > 35.4 for message in messages) / len(messages) < 0.5
+    assert max(by_place["university"]) < max(by_place["ring-road"])
+    assert 50 < sum(message["humidity"] is None for message in messages) < 250
+    partitions = topics["air-quality"]["partitions"]
+    assert {partition_of(place.encode(), partitions) for place in by_place} == set(range(partitions))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rate": 0},
+        {"rate": -1},
+        {"rate": 1e9},
+        {"count": -1},
+        {"fast": True},
+        {"close_after_minutes": 5},
+        {"close_after_minutes": -1, "count": 1},
+    ],
+)
 def test_bad_settings_are_refused(change):
     with pytest.raises(BadInputError):
         SimulationSettings(**change)

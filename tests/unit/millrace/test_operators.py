@@ -201,3 +201,10 @@ def test_deadline_callback_runs_as_the_triggerer_runs_it(monkeypatch: pytest.Mon
     assert said[0]["event"] == "deadline"
     assert said[0]["dag_run"]["run_id"] == "r"
     assert "30 min" in said[0]["reason"]
+
+
+def test_a_resumed_stream_without_windows_has_nothing_to_wait_for(application: Application) -> None:
+    application.start()
+    application.wait_for_starts(1)
+    operator = StartApplicationOperator(task_id="start", manifest="m", application="sample", query="q", job="replay")
+    assert operator.on_event(context(), {"status": "idle", "message": "nothing new"})["name"] == "sample"

@@ -166,3 +166,50 @@ def test_a_folder_without_contract_and_one_without_event_time_are_refused(tmp_pa
         load_contract(tmp_path / "none")
     with pytest.raises(ContractError, match="x-event-time is missing"):
         load_contract(write(tmp_path / "t", v1={"properties": {}, "x-max-bytes": 1}))
+
+
+MARKET = {
+    "schema_version": 1,
+    "event_id": "e",
+    "event_type": "trade",
+    "event_time": "2024-01-01T00:00:00Z",
+    "source": "test",
+    "symbol": "BTC/USDT",
+    "price": 1.5,
+}
+
+
+def test_a_field_that_another_s_value_makes_required_is_missed(spark):
+    """Each verdict is that of an independent validator, too."""
+    folder = REPOSITORY / "contracts/market-data"
+    validator = jsonschema_rs.validator_for(json.loads((folder / "v1.json").read_text()), validate_formats=True)
+    changes: list[tuple[dict[str, Any], str | None]] = [
+        ({}, None),
+        ({"price": ...}, "invalid price: missing"),
+        ({"symbol": ...}, "invalid symbol: missing"),
+        ({"event_type": "rate", "price": None}, "invalid price: missing"),
+        ({"price": "1.5"}, "invalid price: '1.5' is not of type number"),
+        ({"price": 0}, "invalid price: '0.0' is not more than 0"),
+        ({"event_type": "heartbeat", "symbol": ..., "price": ...}, None),
+        ({"event_type": ..., "price": ...}, "invalid event_type: missing"),
+        ({"quantity": None}, None),
+    ]
+    messages = [{k: v for k, v in {**MARKET, **change}.items() if v is not ...} for change, _ in changes]
+    found = verdicts(spark, load_contract(folder), [(b"k", json.dumps(each).encode()) for each in messages])
+    assert found == [(reason is None, reason) for _, reason in changes]
+    assert [valid for valid, _ in found] == [validator.is_valid(each) for each in messages]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"if": {"properties": {"kind": {"const": "x"}}}, "then": {"required": ["at"]}},
+        {"if": {"properties": {"kind": {"enum": ["x"]}}}, "then": {"properties": {}}},
+        {"if": {"required": ["kind"]}, "then": {"required": ["at"]}},
+        {"allOf": [{"required": ["kind"]}]},
+        {"else": {"required": ["at"]}},
+    ],
+)
+def test_another_rule_between_fields_is_refused(tmp_path, rule):
+    with pytest.raises(ContractError, match="streamkit enforces only `if` one field"):
+        load_contract(write(tmp_path / "t", v1={**BASE, **rule}))

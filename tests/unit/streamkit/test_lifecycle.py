@@ -38,6 +38,17 @@ def test_the_trigger_follows_the_mode(app):
     assert trigger_options(app("mode=real-time", "trigger=5 minutes")) == {"realTime": "5 minutes"}
 
 
+def test_an_outdated_driver_stops_gracefully_with_status_1(spark, app, caplog):
+    settings = app()
+    seen: list[int] = []
+    writers = [writer(spark, settings, "one", lambda rows, batch: seen.append(batch))]
+    status = run(spark, settings, writers, lambda: False, lambda: "the topic has grown" if len(seen) > 1 else "")
+    assert status == 1
+    assert "the topic has grown" in caplog.text
+    assert inspect(settings.checkpoint("one"), local_listing).clean
+    assert not spark.streams.active
+
+
 def test_a_stop_under_load_leaves_clean_checkpoints(spark, app):
     settings = app()
     batches: dict[str, list[int]] = {"one": [], "two": []}

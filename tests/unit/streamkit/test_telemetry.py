@@ -22,7 +22,10 @@ PROGRESS = {
     "processedRowsPerSecond": 250.5,
     "durationMs": {"triggerExecution": 1200, "addBatch": 1000},
     "eventTime": {"max": "2013-01-01T00:10:00.000Z", "watermark": "2013-01-01T00:07:30.500Z"},
-    "stateOperators": [{"numRowsTotal": 40, "numRowsDroppedByWatermark": 2}],
+    "stateOperators": [
+        {"numRowsTotal": 30, "numRowsDroppedByWatermark": 2},
+        {"numRowsTotal": 10, "numRowsDroppedByWatermark": 0, "customMetrics": {"numDroppedDuplicateRows": 5}},
+    ],
     "sources": [
         {"endOffset": {"events": {"0": 10}}, "latestOffset": {"events": {"0": 14}}},
         {"endOffset": {"events": {"1": 5}}, "latestOffset": {"events": {"1": 5, "2": 6}}},
@@ -71,6 +74,7 @@ def test_batches_become_metrics(telemetry):
     assert found["stream_state_rows", *labels] == 40
     assert found["stream_watermark_delay_seconds", *labels] == 149.5
     assert found["stream_late_rows_dropped_total", *labels] == 4
+    assert found["stream_duplicate_rows_dropped_total", *labels] == 10
     assert found["stream_dead_letters_total", *labels] == 6
 
 
@@ -79,6 +83,17 @@ def test_a_dead_letter_query_of_its_own_counts_what_it_wrote(telemetry):
     telemetry.onQueryProgress(reported(name="dead-letters", observedMetrics={}, sink={"numOutputRows": 5}))
     labels = (("application", "counter"), ("query", "dead-letters"))
     assert samples(telemetry)["stream_dead_letters_total", *labels] == 5
+
+
+def test_rows_are_counted_by_what_became_of_them_where_an_app_counts_them(telemetry):
+    for _ in range(2):
+        telemetry.onQueryProgress(reported(observedMetrics={"rows": {"kept": 3, "dropped": 2}}))
+    labels = ("application", "counter"), ("query", "event-windows")
+    found = samples(telemetry)
+    assert found["stream_rows_total", labels[0], ("kind", "kept"), labels[1]] == 6
+    assert found["stream_rows_total", labels[0], ("kind", "dropped"), labels[1]] == 4
+    counted = {**PROGRESS, "observedMetrics": {"rows": {"kept": 3, "dropped": None}}}
+    assert summary(counted)["rows"] == {"kept": 3, "dropped": 0}
 
 
 def test_lag_and_delay_of_a_batch_without_data():
@@ -97,6 +112,7 @@ def test_the_log_line_of_a_batch_is_short():
         "watermark": "2013-01-01T00:07:30.500Z",
         "stateRows": 40,
         "lateRows": 2,
+        "duplicateRows": 5,
         "invalidRows": 3,
         "lag": {"events": 10},
     }
