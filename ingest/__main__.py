@@ -142,7 +142,7 @@ def _feed(commands: Any, name: str, help_text: str, examples: str, topic: str) -
         metavar="HOST:PORT,...",
         help="Kafka brokers (default: the environment variable KAFKA_BOOTSTRAP_SERVERS)",
     )
-    one.add_argument("--topic", default=topic, help=f"default {topic}")
+    one.add_argument("--topic", default=topic, help=f"default {topic or 'that of the contract'}")
     one.add_argument(
         "--linger-ms",
         type=int,
