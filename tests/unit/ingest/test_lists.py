@@ -44,3 +44,24 @@ def test_orders_are_of_every_product_and_each_has_its_own_id():
 def test_a_count_out_of_bounds_is_refused(count):
     with pytest.raises(BadInputError, match="from 1 to 1000000"):
         list(lists.orders(count, 1))
+
+
+def test_the_samples_of_a_contract_are_read_from_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MILLRACE_CONTRACTS", str(tmp_path))
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "samples.jsonl").write_text('{"a": 1}\n\n{"a": 2}\n')
+    assert list(lists.samples("x")) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "there are no samples of x"), ("", "holds no message"), ('{"a": 1}\n{', "line 2, isn't JSON"),
+     ("[1]", "line 1, isn't a JSON object")],
+)  # fmt: skip
+def test_samples_that_can_not_be_sent_are_named(tmp_path, monkeypatch, content, words):
+    monkeypatch.setenv("MILLRACE_CONTRACTS", str(tmp_path))
+    (tmp_path / "x").mkdir()
+    if content is not None:
+        (tmp_path / "x" / "samples.jsonl").write_text(content)
+    with pytest.raises(BadInputError, match=words):
+        list(lists.samples("x"))

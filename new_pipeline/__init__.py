@@ -1,0 +1,1 @@
+"""Lays down a pipeline of your own from a template: `python -m new_pipeline my_pipeline`."""
