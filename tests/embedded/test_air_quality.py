@@ -86,6 +86,7 @@ def driven(app: Driver, topics: Topics) -> Run:
         int(LENGTH.total_seconds()),
         int(SLIDE.total_seconds()),
     )
+    assert goal.watermark is not None
     app.wait_for_watermark(goal.watermark.replace(tzinfo=None))
     with urllib.request.urlopen(f"http://127.0.0.1:{app.port}/progress", timeout=10) as answer:
         caught_up = shortfall(json.load(answer), goal)

@@ -54,7 +54,10 @@ def test_a_checkpoint_of_a_real_query_is_sound(counting, whole, capsys):
 
 
 def cut(name: str, size: int) -> Callable[[Path], None]:
-    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:size])
+    def damage(path: Path) -> None:
+        (path / name).write_bytes((path / name).read_bytes()[:size])
+
+    return damage
 
 
 def gone(name: str) -> Callable[[Path], None]:
