@@ -9,7 +9,18 @@ from tests.dags.conftest import REPOSITORY, clean_environment, run_python
 
 SECONDS = 10.0
 """For one DAG file after Airflow itself, on a machine that is busy with other tests."""
-HEAVY = ("confluent_kafka", "deltalake", "duckdb", "kubernetes", "pandas", "plotly", "pointblank", "polars", "pyspark", "sklearn")
+HEAVY = (
+    "confluent_kafka",
+    "deltalake",
+    "duckdb",
+    "kubernetes",
+    "pandas",
+    "plotly",
+    "pointblank",
+    "polars",
+    "pyspark",
+    "sklearn",
+)
 
 # An audit hook sees what the interpreter does, however it is called.
 CODE = """
