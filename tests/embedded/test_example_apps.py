@@ -116,7 +116,7 @@ def test_stream_join_survives_whatever_kills_it(topics: Topics, driver: MakeDriv
     nowhere = f"sinks.kafka.topic={topics.windows}-missing"
     first = app(driver, topics, "stream-join", small, nowhere, "sinks.kafka.options.kafka.max.block.ms=2000")
     first.start()
-    assert first.wait() == 1
+    assert first.wait(240) == 1
     written = table(storage)
     assert 0 < len(written) <= 126 and not topics.read(topics.windows)
     assert not clean(first)
@@ -156,7 +156,7 @@ def batch_lag(batch: dict[str, Any]) -> list[int]:
 def test_without_its_reference_table_stream_join_says_what_to_run(topics: Topics, driver: MakeDriver) -> None:
     stream = app(driver, topics, "stream-join")
     stream.start()
-    assert stream.wait() == 2
+    assert stream.wait(240) == 2
     (error,) = stream.messages("ERROR")
     assert "tables/products: no Delta table can be read there" in error
     assert error.endswith("run the batch app that makes it first")

@@ -84,6 +84,7 @@ def test_a_topic_that_somebody_writes_to_is_left_alone(config: dict[str, Any], t
         while process.poll() is None:
             producer.produce(topic, b"{}", b"other")
             producer.flush(30)
+            time.sleep(0.01)
     finally:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 2
