@@ -117,7 +117,6 @@ def test_a_stream_that_was_taken_back_gives_the_same_table(
     assert before["clean"] and before["finished"] > 5
     sizes = [batch["records"] for batch in before["batches"][1:]]
     assert max(sizes) <= 600
-    assert app.tool("check").values == []
 
     batch = before["finished"] // 2
     untouched = fingerprint(storage / "checkpoints"), read.table()
@@ -127,7 +126,6 @@ def test_a_stream_that_was_taken_back_gives_the_same_table(
     done = app.tool("rewind", "--to-batch", str(batch)).values[0]
     assert done["records"] == sum(b["records"] for b in before["batches"] if b["batch"] > batch)
     assert len(read.table()) < rows, "the table went back with the checkpoint"
-    assert app.tool("check").values == []
 
     # After a restart the watermark waits for a record of every partition.
     topics.heartbeats(DAY + timedelta(hours=3))
