@@ -24,8 +24,8 @@ secured Kafka, by environment variables: KAFKA_SECURITY_PROTOCOL (SASL_SSL), KAF
 (SCRAM-SHA-512), KAFKA_USERNAME, KAFKA_PASSWORD, KAFKA_SSL_CA_LOCATION (PEM file).
 exit status: 0 complete; 1 it failed while running (start it again); 2 it can't be done as asked;
 130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent.
-Logs go to standard error, as JSON unless that is a terminal (MILLRACE_LOG_FORMAT=json or text says otherwise); one
-line a second says how far it is; the last line of standard output is the summary.
+Logs go to standard error as JSON, one line a second says how far it is; the last line of standard output is
+the summary. On a terminal logs are plain text; MILLRACE_LOG_FORMAT=json (or text) says otherwise.
 """
 _REPLAY = """examples:
   # one month as fast as possible into the topic `events`
