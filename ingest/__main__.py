@@ -26,8 +26,8 @@ secured Kafka, by environment variables: KAFKA_SECURITY_PROTOCOL (SASL_SSL), KAF
 exit status: 0 complete; 1 it failed while running (start it again); 2 it can't be done as asked;
 130 or 143 stopped by SIGINT or SIGTERM, after everything queued was sent (for `feed`, which has no other
 end, 0).
-Logs go to standard error, as JSON unless that is a terminal (MILLRACE_LOG_FORMAT=json or text says otherwise); one
-line a second says how far it is; the last line of standard output is the summary.
+Logs go to standard error as JSON, on a terminal as plain text (MILLRACE_LOG_FORMAT=json or text says otherwise);
+one line a second says how far it is; the last line of standard output is the summary.
 """
 _REPLAY = """examples:
   # one month as fast as possible into the topic `events`
