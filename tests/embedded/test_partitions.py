@@ -3,9 +3,11 @@
 from datetime import datetime, timedelta
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from streamkit.checkpoint import inspect, local_listing
+from tests.embedded.conftest import wait_until
 from tests.embedded.generated import letters_of
 from tests.embedded.spark_driver import Topics, message, windows_of
 
@@ -23,6 +25,16 @@ def send(topics: Topics, partition: int, moments: list[tuple[datetime, str]]) ->
     topics.send(partition, [message(*each) for each in moments])
 
 
+def grow(topics: Topics) -> None:
+    """Give the input topic more partitions, and the topics a producer that knows them."""
+    address = {"bootstrap.servers": topics.servers}
+    admin = AdminClient(address)
+    for future in admin.create_partitions([NewPartitions(topics.events, AFTER)]).values():
+        future.result(30)
+    wait_until(lambda: len(admin.list_topics(topics.events, 30).topics[topics.events].partitions) == AFTER)
+    topics.producer = Producer({**address, "enable.idempotence": True})
+
+
 def test_the_driver_ends_and_the_next_one_reads_the_new_partitions_from_their_start(topics, driver):
     app = driver()
     for partition in range(BEFORE):
@@ -30,9 +42,7 @@ def test_the_driver_ends_and_the_next_one_reads_the_new_partitions_from_their_st
     topics.heartbeats(DAY + timedelta(minutes=2))
     app.start()
     app.wait_for_watermark(DAY)
-    admin = AdminClient({"bootstrap.servers": topics.servers})
-    for future in admin.create_partitions([NewPartitions(topics.events, AFTER)]).values():
-        future.result(30)
+    grow(topics)
     # Sent before anybody reads there; the second is invalid.
     send(topics, BEFORE, events(60, 300))
     topics.send(AFTER - 1, [message(DAY), b"broken", message(DAY + timedelta(seconds=400))])
