@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from millrace.errors import MillraceError
+from millrace.intervals import interval_of
 
 STAGING = ("staging", "covid_etl")
 
@@ -67,14 +68,12 @@ def days_of(context: Mapping[str, Any]) -> Any:
     """Return the days that the run loads."""
     from millrace.covid import Days
 
-    return Days.of_interval(
-        context["data_interval_start"], context["data_interval_end"], int(context["params"]["revision_days"])
-    )
+    return Days.of_interval(*interval_of(context), int(context["params"]["revision_days"]))
 
 
 def as_of(context: Mapping[str, Any]) -> datetime:
     """Return up to when the run's extraction reaches: the same for each of its tries."""
-    return context["data_interval_end"]
+    return interval_of(context)[1]
 
 
 def _place(context: Mapping[str, Any], *file: str) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from millrace.intervals import interval_of
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -38,7 +40,7 @@ def check_freshness(grace: timedelta, context: Mapping[str, Any]) -> dict[str, l
     from millrace.config import load_settings
     from millrace.operators.base import one_sentence
 
-    start, end = interval(context)
+    start, end = interval_of(context)
     with one_sentence(log):
         market.check_retention(load_settings().root / "contracts" / "topics.yaml", start, datetime.now(UTC))
         config, venues = kafka.connection_config(), _hours(context)
@@ -55,7 +57,7 @@ def process(ranges: Mapping[str, list[int]], context: Mapping[str, Any]) -> dict
     from millrace import kafka, market, records
     from millrace.operators.base import one_sentence
 
-    start, end = interval(context)
+    start, end = interval_of(context)
     with one_sentence(log):
         offsets = {int(number): (first, last) for number, (first, last) in ranges.items()}
         found = market.prices(records.read_topic(kafka.connection_config(), market.TOPIC, offsets), start, end)
@@ -71,7 +73,7 @@ def aggregate(context: Mapping[str, Any]) -> int:
     from millrace import market, venues
     from millrace.operators.base import one_sentence
 
-    start, end = interval(context)
+    start, end = interval_of(context)
     with one_sentence(log):
         prices = _read(context, "prices.parquet")
         heard = prices["source"].unique().to_list()
@@ -85,7 +87,7 @@ def store(context: Mapping[str, Any]) -> dict[str, Any]:
     from millrace import market, storage, tables
     from millrace.operators.base import one_sentence
 
-    start, end = interval(context)
+    start, end = interval_of(context)
     with one_sentence(log):
         made = _read(context, "bars.parquet")
         which = market.condition(start, end, bar_length(context))
@@ -97,11 +99,6 @@ def store(context: Mapping[str, Any]) -> dict[str, Any]:
     return {"bars": made.height, "files_removed": removed}
 
 
-def interval(context: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """Return from when to before when the run's events lie."""
-    return context["data_interval_start"], context["data_interval_end"]
-
-
 def bar_length(context: Mapping[str, Any]) -> timedelta:
     """Return how long a bar is."""
     return timedelta(minutes=context["params"]["bar_minutes"])
@@ -111,7 +108,7 @@ def _hours(context: Mapping[str, Any]) -> list[Any]:
     from millrace import venues
 
     known = venues.load()
-    return venues.hours(known, known.calendars, *interval(context))
+    return venues.hours(known, known.calendars, *interval_of(context))
 
 
 def _place(context: Mapping[str, Any], *file: str) -> tuple[str, ...]:

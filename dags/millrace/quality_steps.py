@@ -7,6 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from millrace.intervals import interval_of
+
 TOPIC = "data-quality-alerts"
 SOURCE = "data_quality"
 
@@ -19,7 +21,7 @@ def measure_age(context: Mapping[str, Any]) -> dict[str, Any]:
     from millrace.operators.base import one_sentence
 
     with one_sentence(log):
-        found = quality.age(quality.load_rules(context["params"]["rules"]), interval_end(context))
+        found = quality.age(quality.load_rules(context["params"]["rules"]), interval_of(context)[1])
     log.info("Newest row: %s; %s hours old, %s", found.newest, found.hours, "fresh" if found.fresh else "stale")
     return {**asdict(found), "newest": found.newest.isoformat() if found.newest else None}
 
@@ -30,7 +32,7 @@ def check_rules(measured: Mapping[str, Any], context: Mapping[str, Any]) -> dict
     from millrace.operators.base import one_sentence
 
     with one_sentence(log):
-        rules, end = quality.load_rules(context["params"]["rules"]), interval_end(context)
+        rules, end = quality.load_rules(context["params"]["rules"]), interval_of(context)[1]
         rows = quality.read_window(rules, end)
         findings, done = quality.interrogate(rules, rows, _age(measured), end)
         folder = ("reports", SOURCE, storage.run_folder(context["run_id"]))
@@ -67,7 +69,7 @@ def alert(outcome: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, i
         log.warning("%s: %s: %s", outcome["table"], finding["dimension"], in_words(finding))
     if broken:
         with one_sentence(log):
-            messages = alert_messages(outcome, interval_end(context))
+            messages = alert_messages(outcome, interval_of(context)[1])
             records.send_all(kafka.connection_config(), TOPIC, messages)
         notifications.notify(notice(outcome, broken, context))
     return {"checked": len(outcome["findings"]), "broken": len(broken)}
@@ -122,11 +124,6 @@ def in_words(finding: Mapping[str, Any]) -> str:
         return re.sub(r"^the newest row", "there is no row; the newest", finding["rule"])
     shown = f"{measured:.2%}" if unit == "share" else f"{measured:g} {unit}" if unit == "hours" else f"{measured:g}"
     return f"{finding['rule']}: measured {shown}"
-
-
-def interval_end(context: Mapping[str, Any]) -> datetime:
-    """Return up to when rows count."""
-    return context["data_interval_end"]
 
 
 def _age(measured: Mapping[str, Any]) -> Any:

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import pendulum
 import polars as pl
 import pytest
 
@@ -59,7 +60,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
 
 
 def context(day: int, revision_days: int = 3, month: int = 1, **params: Any) -> dict[str, Any]:
-    end = datetime(2026, month, day, 6, tzinfo=UTC)
+    end = pendulum.datetime(2026, month, day, 6)  # as Airflow hands them out
     return {
         "run_id": f"scheduled__{end.isoformat()}",
         "data_interval_start": end - timedelta(days=1),

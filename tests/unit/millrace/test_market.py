@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pendulum
 import polars as pl
 import pytest
 
@@ -166,8 +167,9 @@ def context(number: int = 0, **params: Any) -> dict[str, Any]:
     start = START + number * timedelta(minutes=15)
     return {
         "run_id": f"scheduled__{start.isoformat()}",
-        "data_interval_start": start,
-        "data_interval_end": start + timedelta(minutes=15),
+        # As Airflow hands them out.
+        "data_interval_start": pendulum.instance(start),
+        "data_interval_end": pendulum.instance(start + timedelta(minutes=15)),
         "params": {"bar_minutes": 5, "freshness_minutes": 10, **params},
     }
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pendulum
 import polars as pl
 import pytest
 
@@ -184,7 +185,9 @@ def test_rules_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:
 
 CONTEXT = {
     "run_id": "scheduled__2026-03-02T12:00:00+00:00",
-    "data_interval_end": NOW,
+    # As Airflow hands them out.
+    "data_interval_start": pendulum.instance(NOW - timedelta(hours=1)),
+    "data_interval_end": pendulum.instance(NOW),
     "params": {"rules": "market_data"},
 }
 
