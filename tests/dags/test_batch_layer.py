@@ -55,7 +55,7 @@ def dag() -> Any:
 def test_it_starts_when_streaming_pipeline_has_verified_its_windows(dag: Any) -> None:
     import streaming_pipeline
 
-    assert dag.schedule.objects == [assets.EVENT_WINDOWS]
+    assert dag.schedule == [assets.EVENT_WINDOWS]
     emitting = [task.task_id for task in streaming_pipeline.dag.tasks if assets.EVENT_WINDOWS in task.outlets]
     assert emitting == ["verify_outputs"]
 

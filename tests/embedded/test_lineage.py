@@ -61,6 +61,7 @@ def found(
         "PYTHONPATH": os.pathsep.join((str(folder), airflow_database["PYTHONPATH"])),
         "AIRFLOW_CONN_KAFKA_DEFAULT": json.dumps({"conn_type": "kafka", "extra": config}),
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+        "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
     }
     records.send(config, name, "noise", b"not an event")
     assert "run: failed" in run_python(CODE, environment)
