@@ -53,14 +53,11 @@ def test_a_checkpoint_of_a_real_query_is_sound(counting, whole, capsys):
     assert capsys.readouterr().out == ""
 
 
-def cut(name: str, size: int) -> Callable[[Path], None]:
-    def damage(path: Path) -> None:
-        (path / name).write_bytes((path / name).read_bytes()[:size])
-
-    return damage
+def cut(name: str, size: int) -> Callable[[Path], object]:
+    return lambda path: (path / name).write_bytes((path / name).read_bytes()[:size])
 
 
-def gone(name: str) -> Callable[[Path], None]:
+def gone(name: str) -> Callable[[Path], object]:
     return lambda path: shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
 
 
