@@ -145,7 +145,7 @@ def test_stream_join_survives_whatever_kills_it(topics: Topics, driver: MakeDriv
 
 
 def caught_up(batch: dict[str, Any]) -> bool:
-    """Whether nothing lies behind a batch. The first one of a driver says nothing of that, if it was planned by another."""
+    """Whether nothing lies behind a batch. One that an earlier driver had planned does not know the latest offsets."""
     return all(source["endOffset"] == source["latestOffset"] for source in batch["sources"])
 
 
