@@ -357,7 +357,7 @@ def test_killed_members_and_new_ones_leave_every_record_in_the_table_once(topic,
     assert dead >= topic.sent // 100  # at least once
     assert f'ingest_consumer_lag{{group="{summaries[0]["group"]}",partition="' in shown
     assert f'topic="{topic.name}"' in shown
-    assert 'ingest_messages_total{feed="persist"' in shown
+    assert f'ingest_dead_letters_total{{feed="persist",reason="malformed",topic="{topic.name}"}}' in shown
 
 
 def test_the_table_says_where_to_go_on_whatever_the_group_says(topic, persisting):
