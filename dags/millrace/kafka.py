@@ -225,7 +225,8 @@ def offsets_at(config: Mapping[str, Any], topic: str, moment: datetime) -> dict[
         return {}
     spec = OffsetSpec.for_timestamp(int(moment.timestamp() * 1000))
     asked = {TopicPartition(topic, number): spec for number in ends}
-    futures = admin_client(config).list_offsets(asked, request_timeout=REQUEST_TIMEOUT)
+    admin = admin_client(config)  # Kept: a client that nobody holds answers nothing.
+    futures = admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT)
     try:
         found = {key.partition: future.result().offset for key, future in futures.items()}
     except KafkaException as error:
