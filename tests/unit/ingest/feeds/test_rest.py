@@ -193,11 +193,12 @@ def test_retry_after_is_a_number_or_a_date():
 
 def test_requests_keep_the_configured_rate():
     with rest(lambda request: Answer(rows(int(request.query["page"]), int(request.query["page"])))) as server:
-        one = feed(server.url, paging=PagingSettings("page"), http=HttpSettings(requests_per_second=20))
+        one = feed(server.url, paging=PagingSettings("page"), http=HttpSettings(requests_per_second=10))
         taken(one, 6)
         gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(server.requests)]
     assert len(gaps) >= 5
-    assert sum(gaps) >= 0.05 * len(gaps) * 0.9  # the server sees a request a little later than it was sent
+    # Half: a busy server sees a request, and above all the first one, later than it was sent. Without pauses it's 1/50.
+    assert sum(gaps) >= 0.1 * len(gaps) / 2
 
 
 def test_a_page_that_hasnt_changed_is_not_sent_again_and_the_next_one_is_still_read():
