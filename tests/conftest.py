@@ -1,4 +1,4 @@
-"""What holds for every test: an AIRFLOW_HOME that is nobody's, and how the tests are shared among processes."""
+"""What holds for every test: an AIRFLOW_HOME that is nobody's."""
 
 import atexit
 import os
