@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from embedded import jars
 from embedded.java import find_java
 from embedded.settings import load_settings
 from tests.charts.schemas import strimzi_definitions
+from tests.documents import documents
 
 SCHEMAS = "MILLRACE_SCHEMAS"
 
@@ -21,8 +21,8 @@ def known_definitions() -> dict[str, dict[str, Any]]:
     """The Spark operator's and Prometheus' definitions; none where MILLRACE_SCHEMAS doesn't name a folder of them."""
     folder = os.environ.get(SCHEMAS)
     files = sorted((Path(folder) / "crds").glob("*.yaml")) if folder else []
-    documents = [document for file in files for document in yaml.safe_load_all(file.read_text()) if document]
-    return {document["spec"]["names"]["kind"]: document for document in documents}
+    found = [document for file in files for document in documents(file.read_text())]
+    return {document["spec"]["names"]["kind"]: document for document in found}
 
 
 def operators_definitions() -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ import yaml
 
 from embedded.paths import REPOSITORY
 from embedded.versions import versions
+from tests.documents import documents
 from tests.go_tools import go_tool
 
 CHART = REPOSITORY / "charts" / "millrace"
@@ -40,18 +41,29 @@ def render_chart(
     values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), chart: Path = CHART
 ) -> list[dict[str, Any]]:
     """Return the objects that `helm template` makes of the chart with these values. Raises RenderError."""
-    return [each for each in yaml.safe_load_all(render_text(values, files=files, chart=chart)) if each]
+    return documents(render_text(values, files=files, chart=chart))
 
 
-def render_text(values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), chart: Path = CHART) -> str:
-    """Return the text that `helm template` writes. Raises RenderError."""
+def render_text(
+    values: dict[str, Any] | None = None, *, files: tuple[Path, ...] = (), chart: Path = CHART, anew: bool = False
+) -> str:
+    """Return the text that `helm template` writes; what it has once made of the same values, unless `anew`.
+
+    Raises RenderError.
+    """
+    given = yaml.safe_dump(values or {})
+    # The repository's own files stay as they are while the tests run; a test's are what it has written last.
+    own = chart == CHART and all(file.is_relative_to(REPOSITORY) for file in files)
+    return (_template if own and not anew else _template.__wrapped__)(given, files, chart)
+
+
+@cache
+def _template(given: str, files: tuple[Path, ...], chart: Path) -> str:
     command = [str(helm()), "template", "millrace", str(chart), "--namespace", RELEASE_NAMESPACE]
     command += [part for file in files for part in ("--values", str(file))]
     command += ["--values", "-"]
     command += ["--kube-version", versions()["kubernetes"]["minimum"]]
-    result = subprocess.run(
-        command, input=yaml.safe_dump(values or {}), capture_output=True, text=True, timeout=60, check=False
-    )
+    result = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
     if result.returncode:
         raise RenderError(result.stderr)
     return result.stdout

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import yaml
 
 from embedded.java import Java
+from tests.documents import documents
 
 STRIMZI_KINDS = {"Kafka": "kafka", "KafkaNodePool": "nodepool", "KafkaTopic": "topic", "KafkaUser": "user"}
 """The kinds that the chart renders, and the package of Strimzi's model that each is in."""
@@ -28,7 +28,7 @@ def strimzi_definitions(java: Java, jars: Path, directory: Path) -> dict[str, di
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if result.returncode:
         raise RuntimeError(f"Strimzi's generator failed: {result.stderr[-1000:]}")
-    return {kind: yaml.safe_load((directory / f"{kind}.yaml").read_text()) for kind in STRIMZI_KINDS}
+    return {kind: documents((directory / f"{kind}.yaml").read_text())[0] for kind in STRIMZI_KINDS}
 
 
 def problems(document: dict[str, Any], definition: dict[str, Any]) -> list[str]:

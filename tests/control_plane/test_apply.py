@@ -1,6 +1,7 @@
 """What the chart renders is applied to a real API server: twice, without a change; and nobody may too much."""
 
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from embedded.paths import REPOSITORY
 from tests.charts.render import RELEASE_NAMESPACE, by_name, render_text
 from tests.charts.test_everything import SETS
 from tests.control_plane.conftest import LAUNCHER_RULES, definitions
+from tests.documents import documents
 from tests.kubernetes.plane import ControlPlane, control_plane, namespace
 
 APPLY = ("apply", "--server-side", "--field-manager=millrace", "--filename=-")
@@ -38,7 +40,7 @@ class Applied:
             (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"]): each["metadata"][
                 "resourceVersion"
             ]
-            for each in yaml.safe_load(found.stdout)["items"]
+            for each in json.loads(found.stdout)["items"]
         }
 
 
@@ -48,7 +50,7 @@ def applied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     No controller runs, so nothing but `apply` changes anything.
     """
-    objects = [each for each in yaml.safe_load_all(render_text(SETS[request.param])) if each]
+    objects = documents(render_text(SETS[request.param]))
     names = {each["metadata"].get("namespace", RELEASE_NAMESPACE) for each in objects}
     with control_plane(tmp_path_factory.mktemp("apply")) as plane:
         plane.define(definitions())
@@ -201,7 +203,7 @@ MAY_NOT = [
 @pytest.fixture(scope="module")
 def by_default(plane: ControlPlane) -> ControlPlane:
     """A control plane with the Roles of the chart, with the values that it has by default."""
-    objects = [each for each in yaml.safe_load_all(render_text()) if each]
+    objects = documents(render_text())
     rights = [each for each in objects if each["apiVersion"].startswith("rbac.")]
     plane.kubectl(*APPLY, given=[namespace(name) for name in ("streams", "airflow", "millrace")])
     plane.kubectl(*APPLY, given=rights)
@@ -224,7 +226,7 @@ def test_account_may_do_what_it_needs_and_no_more(by_default: ControlPlane, acco
 
 
 def test_launchers_role_is_the_one_that_the_target_was_tried_with() -> None:
-    rules = by_name([each for each in yaml.safe_load_all(render_text()) if each], "Role")["airflow-launcher"]["rules"]
+    rules = by_name(documents(render_text()), "Role")["airflow-launcher"]["rules"]
 
     def plain(each: dict[str, Any]) -> tuple[Any, ...]:
         verbs = each["verbs"] if isinstance(each["verbs"], list) else each["verbs"].split()

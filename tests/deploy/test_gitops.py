@@ -15,6 +15,7 @@ import yaml
 from embedded.paths import REPOSITORY
 from k8s.install.credentials import places
 from k8s.install.releases import releases
+from tests.documents import documents
 
 GITOPS = REPOSITORY / "k8s" / "gitops"
 ENVIRONMENT = "production"
@@ -22,13 +23,11 @@ KUBERNETES = {"v1", "rbac.authorization.k8s.io/v1", "kustomize.config.k8s.io/v1b
 """Not of the catalog; these few fields are checked by kustomize and by the tests below."""
 
 
-def documents(path):
-    return [each for each in yaml.safe_load_all(path.read_text()) if each]
-
-
 FILES = sorted(path for path in GITOPS.rglob("*.yaml") if path.name not in ("argocd-cm.yaml", "names.yaml"))
-EVERY = [(path, each) for path in FILES for each in documents(path)]
-APPLICATIONS = {path.stem: documents(path)[0] for path in sorted((GITOPS / "argocd" / "applications").glob("*.yaml"))}
+EVERY = [(path, each) for path in FILES for each in documents(path.read_text())]
+APPLICATIONS = {
+    path.stem: documents(path.read_text())[0] for path in sorted((GITOPS / "argocd" / "applications").glob("*.yaml"))
+}
 
 
 def named(document):
@@ -110,7 +109,7 @@ def test_argo_cd_s_project_allows_what_the_applications_use_and_no_more():
         assert spec["project"] == project["metadata"]["name"]
     assert set(project["spec"]["sourceRepos"]) == used
     allowed = {each["namespace"] for each in project["spec"]["destinations"]}
-    ours = {each["metadata"]["name"] for each in documents(REPOSITORY / "k8s" / "namespaces.yaml")}
+    ours = {each["metadata"]["name"] for each in documents((REPOSITORY / "k8s" / "namespaces.yaml").read_text())}
     assert written <= allowed == ours | {"argocd", "default", "kube-system"}
 
 
@@ -182,7 +181,7 @@ def built(folder):
     command = [kubectl, "kustomize", "--load-restrictor", "LoadRestrictionsNone", str(GITOPS / folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 0, result.stderr
-    return list(yaml.safe_load_all(result.stdout))
+    return documents(result.stdout)
 
 
 @pytest.mark.parametrize("folder", ["flux/platform", "flux/airflow"])
@@ -202,7 +201,7 @@ def test_flux_gives_each_release_the_very_files_of_values(folder):
 
 def test_flux_s_namespaces_are_those_of_the_file():
     assert sorted(each["metadata"]["name"] for each in built("flux/namespaces")) == sorted(
-        each["metadata"]["name"] for each in documents(REPOSITORY / "k8s" / "namespaces.yaml")
+        each["metadata"]["name"] for each in documents((REPOSITORY / "k8s" / "namespaces.yaml").read_text())
     )
 
 
