@@ -88,12 +88,16 @@ def create_session(settings: AppSettings | BatchSettings) -> SparkSession:
 
 
 def task_slots(spark: SparkSession) -> int | None:
-    """Return how many tasks can run at the same time, or None if that changes as the app runs."""
+    """Return how many tasks can run at the same time, or None if there is no limit.
+
+    Where executors are allocated dynamically: when there are as many as there may be.
+    """
     context = spark.sparkContext
     if context.master.startswith("local"):
         return context.defaultParallelism
     conf = context.getConf()
-    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
-        return None
     each = int(conf.get("spark.executor.cores", "1")) // int(conf.get("spark.task.cpus", "1"))
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        most = conf.get("spark.dynamicAllocation.maxExecutors")
+        return int(most) * each if most else None
     return int(conf.get("spark.executor.instances", "2")) * each

@@ -18,7 +18,7 @@ from tests.cluster.lines import PATIENCE, Line
 
 NAME = "millrace"
 REGION = "us-east-1"
-TABLE = f"s3://{NAME}/tables/event_windows"
+TABLE = "tables/event_windows"
 COMMITS = "checkpoints/event-windows/event-windows/commits/"
 
 
@@ -59,17 +59,26 @@ class Bucket:
         names = [name.rpartition("/")[2] for name in self.names(COMMITS, patience)]
         return max((int(name) for name in names if name.isdecimal()), default=-1)
 
-    def verify(self, first_day: date, days: int) -> Verification:
-        """Compare the Delta table with the windows that DuckDB computes from the recorded flights."""
+    def newest(self, prefix: str) -> float:
+        """Return when the last of the objects that begin so was written, in seconds since 1970. Raises NoWayError."""
+
+        def question(url: str) -> float:
+            pages = self._client(url).get_paginator("list_objects_v2").paginate(Bucket=NAME, Prefix=prefix)
+            return max(found["LastModified"].timestamp() for page in pages for found in page.get("Contents", ()))
+
+        return self._line.ask(question)
+
+    def verify(self, first_day: date, days: int, table: str = TABLE) -> Verification:
+        """Compare a Delta table with the windows that DuckDB computes from the recorded flights."""
         windows = Windows(first_day, days, timedelta(minutes=5), timedelta(minutes=1))
         # Another way is made, if the old one broke: the libraries say only that they can't read.
         self.names(COMMITS)
         with self._found_by_libraries():
-            return self._line.ask(lambda url: self._verify(url, windows))
+            return self._line.ask(lambda url: self._verify(url, windows, table))
 
-    def _verify(self, url: str, windows: Windows) -> Verification:
+    def _verify(self, url: str, windows: Windows, table: str) -> Verification:
         with mock.patch.dict(os.environ, AWS_ENDPOINT_URL_S3=url):
-            return verify(windows, TABLE, None, "")
+            return verify(windows, f"s3://{NAME}/{table}", None, "")
 
     @contextlib.contextmanager
     def _found_by_libraries(self) -> Iterator[None]:

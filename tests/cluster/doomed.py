@@ -5,13 +5,10 @@ It has a name of its own, so that what fires on it can be told from what fires o
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
-import yaml
-
-from embedded.paths import REPOSITORY
 from tests.cluster.faults import delete_pod, one
 from tests.cluster.platform import Platform
+from tests.cluster.streams import application
 from tests.cluster.waiting import eventually
 
 NAME = "doomed"
@@ -25,30 +22,13 @@ class Killed:
     at: float
 
 
-def application() -> dict[str, Any]:
-    """Return event-windows under another name: it reads what comes, and is not started again."""
-    manifest = REPOSITORY / "spark-apps" / "event-windows" / "application.yaml"
-    document = yaml.safe_load(manifest.read_text())
-    document["metadata"] |= {"name": NAME, "namespace": "streams"}
-    for labels in (
-        document["metadata"]["labels"],
-        *(document["spec"][role]["labels"] for role in ("driver", "executor")),
-    ):
-        labels["app.kubernetes.io/name"] = NAME
-    changes = {
-        "application": NAME,
-        "source.starting_offsets": "latest",
-        "sinks": "{delta: {path: '${MILLRACE_STORAGE}/tables/" + NAME + "'}}",
-    }
-    document["spec"]["arguments"] += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
-    document["spec"]["restartPolicy"] = {"type": "Never"}
-    return document
-
-
 def kill_a_stream(platform: Platform) -> Killed:
-    """Start it, wait until the alert's rule has seen that it answers (it looks each 30 s), kill its driver."""
+    """Start a stream that reads what comes, wait until the rules have seen that it answers, kill its driver.
+
+    They look each 30 s.
+    """
     platform.cluster.kubectl("delete", "sparkapplication", NAME, "--namespace=streams", "--ignore-not-found")
-    platform.cluster.kubectl("create", "--filename=-", given=application())
+    platform.cluster.kubectl("create", "--filename=-", given=application(NAME, {"source.starting_offsets": "latest"}))
     seen = f'application:spark_driver_answered:last15m{{application="{NAME}"}}'
     eventually(lambda: platform.prometheus.query(seen), f"the rules to see that {NAME} answers", START_SECONDS, every=2)
     driver = one(platform, "streams", ("spark-role=driver", f"app.kubernetes.io/name={NAME}"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import doomed, faults, installation
+from tests.cluster import doomed, faults, installation, scaling
 from tests.cluster.interface import Cluster
 from tests.cluster.metrics import Sampler
 from tests.cluster.panels import panels_in
@@ -31,6 +31,7 @@ __all__ = [
     "platform",
     "probes",
     "pytest_terminal_summary",
+    "scaled_stream",
     "uninstalled",
     "upgraded",
 ]
@@ -48,7 +49,16 @@ SETTLE_SECONDS = 40
 TIMES = Times()
 KINDS: list[str] = []
 
-STAGES = ("healthy_run", "probes", "finished_run", "faulted_run", "killed_stream", "upgraded", "uninstalled")
+STAGES = (
+    "healthy_run",
+    "probes",
+    "finished_run",
+    "scaled_stream",
+    "faulted_run",
+    "killed_stream",
+    "upgraded",
+    "uninstalled",
+)
 """Fixtures by the time that is best for them."""
 
 
@@ -140,6 +150,15 @@ def note_times(platform: Platform, run: Run) -> None:
     for (task, _), seconds in run.queued.seconds.items():
         TIMES.note("KubernetesExecutor: a task is queued until it runs in its pod", seconds)
         TIMES.note(f"  {task}", seconds)
+
+
+@pytest.fixture(scope="session")
+def scaled_stream(platform: Platform, finished_run: Healthy) -> scaling.Scaled:
+    """A stream that has read the events of the undisturbed run, and whose executors were watched."""
+    found = scaling.scale_a_stream(platform)
+    TIMES.note("scaling: first executor ready until a second one is, while tasks wait", found.up)
+    TIMES.note("scaling: last batch done until one executor is left", found.down)
+    return found
 
 
 @pytest.fixture(scope="session")

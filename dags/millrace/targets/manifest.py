@@ -1,7 +1,8 @@
 """Reads a SparkApplication manifest, and maps it to one local `spark-submit`.
 
 The manifest is the same that a cluster gets. On one machine there is one JVM: the executors' cores become the
-task slots of `local[N]`, and the memory of driver and executors together becomes its heap.
+task slots of `local[N]`, and the memory of driver and executors together becomes its heap. Executors that are
+allocated dynamically are those that the application begins with: one machine has no more to give later.
 """
 
 import importlib.util
@@ -48,7 +49,7 @@ class SparkApplication:
     optional: frozenset[str] = frozenset()
     """Variables whose reference may point to nothing."""
     cores: int = 1
-    """Task slots: executor instances times cores of each."""
+    """Task slots: executors at the start times cores of each."""
     memory_mib: int = 1024
     """Heap of the one JVM: driver plus all executors."""
     restart: RestartPolicy = field(default_factory=RestartPolicy)
@@ -87,7 +88,7 @@ def _parse(document: Mapping[str, Any]) -> SparkApplication:
     if spec.get("type") != "Python":
         raise ValueError(f"spec.type is {spec.get('type')!r}, only Python applications are run")
     driver, executor = spec.get("driver") or {}, spec.get("executor") or {}
-    instances = int(executor.get("instances", 1))
+    instances = _first_executors(spec)
     memory = parse_memory(driver.get("memory", DEFAULT_MEMORY))
     memory += instances * parse_memory(executor.get("memory", DEFAULT_MEMORY))
     return SparkApplication(
@@ -101,6 +102,15 @@ def _parse(document: Mapping[str, Any]) -> SparkApplication:
         memory_mib=memory,
         restart=_restart_policy(spec.get("restartPolicy") or {}),
     )
+
+
+def _first_executors(spec: Mapping[str, Any]) -> int:
+    """How many executors the application begins with, as Spark counts them: the largest of those named."""
+    named = [int((spec.get("executor") or {}).get("instances") or 0)]
+    allocation = spec.get("dynamicAllocation") or {}
+    if allocation.get("enabled"):
+        named += [int(allocation.get(key) or 0) for key in ("initialExecutors", "minExecutors")]
+    return max(named) or 1
 
 
 def _environment(driver: Mapping[str, Any]) -> dict[str, str | None]:

@@ -61,3 +61,20 @@ def test_its_pods_are_restricted_and_its_secrets_are_its_own(path):
     )
     assert {reference["name"] for reference in references} == {*kafka, "object-store"}
     assert not any("PASSWORD" in entry["name"] and "value" in entry for entry in spec["driver"]["env"])
+
+
+@each_manifest
+def test_a_stream_has_the_executors_that_its_backlog_wants_and_a_batch_those_it_says(path):
+    application = load(path)
+    spec = application["spec"]
+    if application["metadata"]["labels"]["app.kubernetes.io/component"] != "stream":
+        assert "dynamicAllocation" not in spec
+        assert spec["executor"]["instances"] >= 1
+        return
+    # Spark begins with the larger of the two.
+    assert "instances" not in spec["executor"]
+    allocation = spec["dynamicAllocation"]
+    assert allocation["enabled"]
+    assert 1 <= allocation["minExecutors"] <= allocation["initialExecutors"] < allocation["maxExecutors"]
+    # Without it an executor that once wrote a shuffle stays for ever.
+    assert 0 < allocation["shuffleTrackingTimeout"] <= 600_000

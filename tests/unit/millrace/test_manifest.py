@@ -1,6 +1,7 @@
 """From a SparkApplication manifest to one local spark-submit."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -174,3 +175,19 @@ def test_every_application_of_the_repository_can_be_run_here() -> None:
         application = load_manifest(path)
         assert application.name == path.parent.name
         assert submit_command(application, root, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "cores", "memory"),
+    [
+        ({"dynamicAllocation": {"enabled": True, "initialExecutors": 2, "maxExecutors": 9}}, 6, 512 + 2 * 1024),
+        ({"dynamicAllocation": {"enabled": True, "minExecutors": 3, "initialExecutors": 1}}, 9, 512 + 3 * 1024),
+        ({"dynamicAllocation": {"enabled": True, "maxExecutors": 9}}, 3, 512 + 1024),
+        ({"dynamicAllocation": {"enabled": False, "initialExecutors": 5}}, 3, 512 + 1024),
+    ],
+)
+def test_executors_at_the_start_are_those_of_one_machine(
+    tmp_path: Path, spec: dict[str, Any], cores: int, memory: int
+) -> None:
+    application = load_manifest(write(tmp_path, executor={"cores": 3, "memory": "1g"}, **spec))
+    assert (application.cores, application.memory_mib) == (cores, memory)
