@@ -5,12 +5,12 @@ import signal
 import sys
 import time
 
-from benchmarks import bringup, streams, table
+from benchmarks import bringup, scaling, streams, table
 from benchmarks.rig import rig
 from embedded.errors import UserError
 from embedded.java import find_java
 
-SECTIONS = ("throughput", "latency", "idle", "airflow", "bringup")
+SECTIONS = ("throughput", "scaling", "latency", "idle", "airflow", "bringup")
 NOTES = (
     "Whole run: from the start of the query's first batch, the slow first one included, to the end of its last; the",
     "JVM's start is in the bring-up figures. Steady state: median of processedRowsPerSecond, batches after the first.",
@@ -28,7 +28,7 @@ def main() -> int:
         description="Measure Millrace on this machine, best without other load.",
     )
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections to measure (all)")
-    parser.add_argument("--records", type=int, default=5_000_000, help="events of the throughput topic (5,000,000)")
+    parser.add_argument("--records", type=int, default=5_000_000, help="events of a topic to be read (5,000,000)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each figure (3)")
     parser.add_argument("--latency-seconds", type=float, default=60, help="seconds of each latency run (60)")
     parser.add_argument("--no-write", action="store_true", help="print the table, leave benchmarks/RESULTS.md alone")
@@ -42,10 +42,12 @@ def main() -> int:
 
     rows: list[table.Row] = []
     try:
-        if {"throughput", "latency", "idle"} & set(arguments.only):
+        if {"throughput", "scaling", "latency", "idle"} & set(arguments.only):
             with rig() as running:
                 if "throughput" in arguments.only:
                     rows += streams.throughput(running, arguments.records, arguments.runs, say)
+                if "scaling" in arguments.only:
+                    rows += scaling.scaling(running, arguments.records, arguments.runs, say)
                 if "latency" in arguments.only:
                     rows += streams.latencies(running, arguments.latency_seconds, arguments.runs, say)
                 if "idle" in arguments.only:
