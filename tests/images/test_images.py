@@ -150,6 +150,17 @@ def test_airflow_imports_the_dags(airflow: Container, tmp_path: Path) -> None:
     assert airflow.output("airflow", "config", "get-value", "core", "dags_folder").endswith("/opt/airflow/dags")
 
 
+def test_airflow_s_tasks_compute(airflow: Container) -> None:
+    """The packages of which the image leaves a part out: what tasks use of them is there."""
+    code = (
+        "from sklearn.datasets import load_wine; from sklearn.ensemble import HistGradientBoostingClassifier as Model;"
+        "import numpy.testing, pandas, pointblank, polars, scipy.stats;"
+        "x, y = load_wine(return_X_y=True);"
+        "print(Model(max_iter=5).fit(pandas.DataFrame(x), y).score(x, y) > 0.9)"
+    )
+    assert airflow.output("python", "-W", "ignore", "-c", code).splitlines()[-1] == "True"
+
+
 def test_airflow_waits_for_a_database_in_vain(airflow: Container) -> None:
     nowhere = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
     result = airflow.start("scheduler", CONNECTION_CHECK_MAX_COUNT="1", CONNECTION_CHECK_SLEEP_TIME="0", **nowhere)
