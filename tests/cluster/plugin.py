@@ -32,6 +32,7 @@ __all__ = [
     "probes",
     "pytest_terminal_summary",
     "scaled_stream",
+    "settled_platform",
     "uninstalled",
     "upgraded",
 ]
@@ -56,6 +57,7 @@ STAGES = (
     "scaled_stream",
     "faulted_run",
     "killed_stream",
+    "settled_platform",
     "upgraded",
     "uninstalled",
 )
@@ -165,6 +167,12 @@ def scaled_stream(platform: Platform, finished_run: Healthy) -> scaling.Scaled:
 def killed_stream(platform: Platform, finished_run: Healthy) -> doomed.Killed:
     """A stream of its own that Prometheus had seen, and whose driver was then killed for good."""
     return doomed.kill_a_stream(platform)
+
+
+@pytest.fixture(scope="session")
+def settled_platform(platform: Platform, finished_run: Healthy) -> Platform:
+    """The platform when nobody looks at the main job's metrics any more, which another run would cover."""
+    return platform
 
 
 @dataclass
