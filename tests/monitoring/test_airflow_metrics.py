@@ -30,7 +30,7 @@ from tests.monitoring.exposition import listed, served
 pytestmark = pytest.mark.embedded
 
 VALUES = yaml.safe_load((REPOSITORY / "k8s" / "releases" / "airflow-statsd-mappings.yaml").read_text())
-RUN_SECONDS = 240
+RUN_SECONDS = 480
 API_SERVER_LATE_SECONDS = 30
 DAY_SECONDS = 86400
 
