@@ -100,8 +100,8 @@ def airflow_environment(settings: Settings, keys: Secrets, loop_seconds: float) 
         # A task's supervisor that sees its pipes close before its process is gone sleeps this long (default 5 s) before
         # it reports the end; a trigger that fires meanwhile makes the scheduler fail the task.
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 1,
-        # A task that is due may begin before the API server listens, which on a busy machine takes a minute. The default
-        # of 5 tries lasts 15 s; these are for some minutes, and notice soon that the server is there.
+        # A task that is due may begin before the API server listens, which on a busy machine takes a minute. The
+        # default of 5 tries lasts 15 s; these are for some minutes, and notice soon that the server is there.
         "WORKERS__EXECUTION_API_RETRIES": 90,
         "WORKERS__EXECUTION_API_RETRY_WAIT_MAX": 5,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
