@@ -24,8 +24,14 @@ REQUEST_TIMEOUT = 15.0
 DELETION_TIMEOUT = 60.0
 """Seconds for a deleted topic to be gone."""
 
-LEADER_ERRORS = ("LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION", "UNKNOWN_TOPIC_OR_PART")
-"""What a broker answers for a moment after a topic was created."""
+LEADER_ERRORS = (
+    "LEADER_NOT_AVAILABLE",
+    "NOT_LEADER_FOR_PARTITION",
+    "UNKNOWN_TOPIC_OR_PART",
+    "UNKNOWN_LEADER_EPOCH",
+    "FENCED_LEADER_EPOCH",
+)
+"""What a broker answers for a moment after a topic was created, or was made again under the same name."""
 
 log = logging.getLogger(__name__)
 

@@ -60,6 +60,9 @@ def main(build: BuildQueries) -> None:
     except KafkaError as error:
         LOGGER.error(str(error))
         status = 1
+    except (PySparkException, Py4JError) as error:  # also of what `build` asks the checkpoint
+        LOGGER.error("cannot go on: %s", first_line(error))
+        status = 1
     watch.close()
     stop.end()
     server.shutdown()
@@ -131,27 +134,26 @@ def run(
 
     If `outdated()` gives a reason why another driver has to take over, the queries are stopped gracefully, and the
     status is 1, so that one is started.
+
+    Raises:
+        PySparkException, Py4JError: a query can't be started, or the storage can't be read.
     """
     queries: dict[str, tuple[DataStreamWriter, StreamingQuery]] = {}
     if half_done := unfinished_rewinds(HadoopFiles(spark).list(f"{settings.checkpoint_base}/{settings.application}")):
         LOGGER.error("cannot go on: a rewind of %s did not finish: ask for it again first", ", ".join(half_done))
         return 1
-    try:
-        for writer in writers:
-            query = writer.trigger(**trigger_options(settings)).start()
-            queries[query.name] = (writer, query)
-        while not stop():
-            for _, query in queries.values():
-                if not query.isActive:
-                    return _failed(query)
-            if reason := outdated():
-                LOGGER.error(reason)
-                _stop_gracefully(spark, settings, queries)
-                return 1
-            time.sleep(POLL_SECONDS)
-    except (PySparkException, Py4JError) as error:
-        LOGGER.error("cannot go on: %s", first_line(error))
-        return 1
+    for writer in writers:
+        query = writer.trigger(**trigger_options(settings)).start()
+        queries[query.name] = (writer, query)
+    while not stop():
+        for _, query in queries.values():
+            if not query.isActive:
+                return _failed(query)
+        if reason := outdated():
+            LOGGER.error(reason)
+            _stop_gracefully(spark, settings, queries)
+            return 1
+        time.sleep(POLL_SECONDS)
     return _stop_gracefully(spark, settings, queries)
 
 

@@ -19,7 +19,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from chdb import ChdbError
 from chdb.session import Session
 
 NOT_SETTINGS = ("query", "default_format", "wait_end_of_query", "database")
@@ -70,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(STATUSES[516], text.encode(), 516)
         try:
             self._answer(200, self.engine.run(dict(parse_qsl(urlsplit(self.path).query)), body))
-        except ChdbError as error:
+        except RuntimeError as error:  # what ChdbError is, of which chDB has two
             found = re.search(r"Code: (\d+)", str(error))
             code = int(found[1]) if found else 1002
             self._answer(STATUSES.get(code, 500), str(error).encode(), code)

@@ -219,7 +219,8 @@ class Driver:
     def messages(self, level: str) -> list[str]:
         """The app's own log messages of a level."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith('{"timestamp"')]
-        return [entry["message"] for entry in map(json.loads, lines) if entry["level"] == level.lower()]
+        entries = (entry for entry in map(json.loads, lines) if entry["logger"] == "streamkit")
+        return [entry["message"] for entry in entries if entry["level"] == level.lower()]
 
     def table(self) -> list[tuple[datetime, datetime, str, int]]:
         """The rows of the Delta table, times as naive UTC."""

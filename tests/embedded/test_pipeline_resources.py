@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from embedded.broker import Broker
 from embedded.ports import free_port
@@ -75,6 +78,28 @@ def test_topics_are_created_once_as_the_contract_says(config: dict[str, Any]) ->
         kafka.create_topics(config, [TopicSpec("flow-input", 4, {})])
     with pytest.raises(MillraceError, match="Kafka does not create topic flow-shared"):
         kafka.create_topics(config, [TopicSpec("flow-shared", 1, {"no.such.setting": "x"})])
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.LEADER_NOT_AVAILABLE])
+def test_a_leader_that_is_not_known_everywhere_yet_is_waited_for(config, monkeypatch, code) -> None:
+    kafka.create_topics(config, [TopicSpec("flow-input", 2, {})])
+    admin = kafka.admin_client(config)
+    refused: list[Any] = []
+    answer = admin.list_offsets
+
+    def not_yet(request, **options):
+        if len(refused) == 2:
+            return answer(request, **options)
+        refused.append(request)
+        failed: Future[Any] = Future()
+        failed.set_exception(KafkaException(KafkaError(code)))
+        return dict.fromkeys(request, failed)
+
+    slow = SimpleNamespace(list_topics=admin.list_topics, list_offsets=not_yet)
+    with monkeypatch.context() as early:
+        early.setattr(kafka, "admin_client", lambda config: slow)
+        assert kafka.end_offsets(config, "flow-input") == {0: 0, 1: 0}
+    assert len(refused) == 2
 
 
 def test_deleted_topic_is_gone_and_can_be_made_again(config: dict[str, Any]) -> None:
