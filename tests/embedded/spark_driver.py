@@ -27,12 +27,14 @@ from embedded.ports import free_port
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "spark-apps/event-windows"
 Windows = dict[tuple[datetime, str], int]
+PARTITIONS = 3
+"""Of a test's input topic: enough for one to be ahead of another; each is a branch of every batch's plan."""
 
 
 class Topics:
     """An input, an output and a dead-letter topic of one test's own."""
 
-    def __init__(self, broker: Broker, partitions: int = 6) -> None:
+    def __init__(self, broker: Broker, partitions: int = PARTITIONS) -> None:
         name = f"test-{uuid.uuid4().hex[:8]}"
         self.events, self.windows, self.dead = f"{name}-events", f"{name}-windows", f"{name}-dead"
         self.servers = broker.bootstrap_servers
@@ -47,7 +49,7 @@ class Topics:
             self.producer.produce(self.events, value, key, partition=partition)
             self.producer.poll(0)
 
-    def heartbeats(self, time_: datetime, partitions: int = 6) -> None:
+    def heartbeats(self, time_: datetime, partitions: int = PARTITIONS) -> None:
         for partition in range(partitions):
             self.send(partition, [message(time_, "heartbeat")])
         self.producer.flush()
@@ -140,6 +142,7 @@ class Driver:
             f"source.topic={self.topics.events}",
             f"sinks.kafka.topic={self.topics.windows}",
             *([f"dead_letter.topic={self.topics.dead}"] if self.app == APP else []),
+            f"source.min_partitions={PARTITIONS}",
             "trigger=100 milliseconds",
             *self.overrides,
         ]

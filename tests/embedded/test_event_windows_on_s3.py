@@ -6,14 +6,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from embedded import jars
-from tests.embedded.spark_driver import Driver, Topics, message, windows_of
+from tests.embedded.spark_driver import PARTITIONS, Driver, Topics, message, windows_of
 from tests.object_store import ObjectStore, object_store
 
 pytestmark = pytest.mark.embedded
 
 DAY = datetime(2013, 1, 1)
 KINDS = ("departed", "arrived", "cancelled")
-PARTITIONS = 6
 
 
 @pytest.fixture

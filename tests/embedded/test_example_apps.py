@@ -14,7 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from ingest.lists import orders, people
 from streamkit.checkpoint import inspect, local_listing
-from tests.embedded.spark_driver import REPOSITORY, Driver, Topics
+from tests.embedded.spark_driver import PARTITIONS, REPOSITORY, Driver, Topics
 
 pytestmark = pytest.mark.embedded
 
@@ -42,7 +42,7 @@ def values(topics: Topics) -> list[dict[str, Any]]:
 def test_adults_keeps_counts_and_sets_aside(topics: Topics, driver: MakeDriver) -> None:
     sent = [json.dumps(person).encode() for person in people()]
     for number, value in enumerate(sent):
-        topics.send(number % 6, [value], f"k{number}".encode())
+        topics.send(number % PARTITIONS, [value], f"k{number}".encode())
     topics.send(2, [b'{"name": "Mallory"', sent[0].replace(b'"age":25', b'"age":"25"').replace(b": 25", b': "25"')])
     topics.producer.flush()
     stream = app(driver, topics, "adults")
@@ -109,7 +109,7 @@ def test_stream_join_survives_whatever_kills_it(topics: Topics, driver: MakeDriv
     storage = tmp_path / "storage"
     write_products(storage, 1)
     for number, value in enumerate(ORDERS):
-        topics.send(number % 6, [value], json.loads(value)["order_id"].encode())
+        topics.send(number % PARTITIONS, [value], json.loads(value)["order_id"].encode())
     topics.producer.flush()
     small = "source.max_offsets_per_trigger=120"
     # The table takes the first batch; the topic isn't there.

@@ -9,12 +9,12 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from streamkit.checkpoint import inspect, local_listing
 from tests.embedded.conftest import wait_until
 from tests.embedded.generated import letters_of
-from tests.embedded.spark_driver import Topics, message, windows_of
+from tests.embedded.spark_driver import PARTITIONS, Topics, message, windows_of
 
 pytestmark = pytest.mark.embedded
 
 DAY = datetime(2013, 1, 1)
-BEFORE, AFTER = 6, 8
+BEFORE, AFTER = PARTITIONS, PARTITIONS + 2
 
 
 def events(first: int, count: int) -> list[tuple[datetime, str]]:

@@ -8,7 +8,7 @@ import pytest
 
 from embedded.paths import REPOSITORY
 from streamkit.checkpoint import inspect, local_listing
-from tests.embedded.spark_driver import message
+from tests.embedded.spark_driver import PARTITIONS, message
 
 pytestmark = pytest.mark.embedded
 
@@ -21,7 +21,7 @@ def send(topics, first, count):
     """Send events to all partitions, by turns departed and arrived; returns the times of those that departed."""
     for number in range(first, first + count):
         kind = "departed" if number % 2 else "arrived"
-        topics.send(number // 2 % 6, [message(DAY + timedelta(seconds=number), kind)])
+        topics.send(number // 2 % PARTITIONS, [message(DAY + timedelta(seconds=number), kind)])
     topics.producer.flush()
     return {text(number) for number in range(first, first + count) if number % 2}
 
@@ -35,7 +35,7 @@ def passed(topics):
 
 
 def test_events_pass_while_the_batch_runs_on_and_over_its_end(topics, driver):
-    app = driver(*SETTINGS, cores=6, **APP)
+    app = driver(*SETTINGS, cores=PARTITIONS, **APP)
     app.start()
     expected = send(topics, 0, 600)
     app.wait_for("the first batch", lambda found: len(found) >= 1)
@@ -51,7 +51,7 @@ def test_events_pass_while_the_batch_runs_on_and_over_its_end(topics, driver):
 
 
 def test_a_killed_driver_loses_nothing(topics, driver):
-    app = driver(*SETTINGS, cores=6, **APP)
+    app = driver(*SETTINGS, cores=PARTITIONS, **APP)
     app.start()
     expected = send(topics, 0, 120)
     app.wait_for("the first batch", lambda found: len(found) >= 1)
@@ -72,4 +72,4 @@ def test_too_few_task_slots_are_refused(topics, driver):
     app.start()
     assert app.wait() == 2
     [error] = app.messages("ERROR")
-    assert "6 partitions and 2 task slots: give the executors 6 cores" in error
+    assert f"{PARTITIONS} partitions and 2 task slots: give the executors {PARTITIONS} cores" in error

@@ -19,7 +19,7 @@ from streamkit.settings import load_settings
 from streamkit.sinks import batch_writer
 from tests.certificates import Authority
 from tests.embedded.engines import ClickHouse, OpenSearch
-from tests.embedded.spark_driver import message, windows_of
+from tests.embedded.spark_driver import PARTITIONS, message, windows_of
 from tests.unit.spark_session import spark
 
 __all__ = ["spark"]
@@ -254,8 +254,8 @@ def test_a_driver_killed_after_the_insert_and_before_the_commit_repeats_nothing(
     clickhouse.query(f"CREATE TABLE {name} {columns} ENGINE = MergeTree ORDER BY window_start {TOKENS}")
     day = DAY.replace(tzinfo=None)
     events = [(day + timedelta(seconds=20 * i), "departed") for i in range(180)]
-    for partition in range(6):
-        topics.send(partition, [message(*event) for event in events[partition::6]])
+    for partition in range(PARTITIONS):
+        topics.send(partition, [message(*event) for event in events[partition::PARTITIONS]])
     topics.heartbeats(day + timedelta(hours=2))
     app = driver("sinks.kafka=null", "sinks.delta=null", f"sinks.clickhouse={{url: '{clickhouse.url}', table: {name}}}")
     counted = f"SELECT window_start, event_type, events FROM {name}"

@@ -22,7 +22,7 @@ from streamkit.checkpoint import main
 from streamkit.recovery.files import LocalFiles
 from streamkit.recovery.table import newest_batch
 from tests.dags.conftest import airflow_database, run_python
-from tests.embedded.spark_driver import Driver, Topics, windows_of
+from tests.embedded.spark_driver import PARTITIONS, Driver, Topics, windows_of
 from tests.embedded.test_event_windows import DAY, skewed
 from tests.unit.millrace.conftest import eventually
 from tests.unit.streamkit.checkpoints import fingerprint, kafka_checkpoint
@@ -43,7 +43,8 @@ class Application:
             f"sinks.kafka.topic={topics.windows}",
             f"dead_letter.topic={topics.dead}",
             "trigger=100 milliseconds",
-            "source.max_offsets_per_trigger=600",
+            "source.max_offsets_per_trigger=300",
+            f"source.min_partitions={PARTITIONS}",
         )
 
     @property
@@ -114,9 +115,9 @@ def test_a_stream_that_was_taken_back_gives_the_same_table(
     assert read.delta_windows() == windows_of(events)
     rows = len(read.table())
     (before,) = app.tool("inspect", "--batches", "100").values
-    assert before["clean"] and before["finished"] > 5
+    assert before["clean"] and before["finished"] > 3
     sizes = [batch["records"] for batch in before["batches"][1:]]
-    assert max(sizes) <= 600
+    assert max(sizes) <= 300
 
     batch = before["finished"] // 2
     untouched = fingerprint(storage / "checkpoints"), read.table()
