@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from embedded.broker import Broker
 from millrace.kafka import load_topics
 from millrace.targets.state import AppDirectory, signal_group
-from tests.dags.conftest import REPOSITORY, airflow_database
+from tests.dags.conftest import REPOSITORY, airflow_database, only
 
 __all__ = ["airflow_database"]
 
@@ -59,6 +59,7 @@ def outcome(
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "AIRFLOW_CONN_KAFKA_DEFAULT": json.dumps(connection),
     }
+    environment = only("air_quality.py", home / "dags", environment)
     try:
         run = subprocess.run(
             [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=False, timeout=540

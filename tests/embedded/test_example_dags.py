@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from embedded.broker import Broker
 from millrace.kafka import load_topics
-from tests.dags.conftest import REPOSITORY, airflow_database
+from tests.dags.conftest import REPOSITORY, airflow_database, only
 
 __all__ = ["airflow_database"]
 
@@ -51,13 +51,9 @@ def run(
     }
 
     def test(name: str, **conf: Any) -> tuple[dict[str, str], str]:
-        # `dag.test()` reads all DAG files that there are, so Airflow is shown this one only.
-        only = home / "dags"
-        only.mkdir()
-        shutil.copy(REPOSITORY / "dags" / f"{name}.py", only)
         done = subprocess.run(
             [sys.executable, "-c", CODE.format(name=name, conf=conf)],
-            env=environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(only)},
+            env=only(f"{name}.py", home / "dags", environment),
             capture_output=True,
             text=True,
             check=False,
