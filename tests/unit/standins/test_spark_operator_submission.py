@@ -79,7 +79,12 @@ def test_event_windows_is_submitted_as_upstream_does(app: dict[str, Any]) -> Non
         "spark.driver.cores": "1",
         "spark.driver.memory": "1g",
         "spark.kubernetes.driver.request.cores": "250m",
-        "spark.executor.instances": "1",
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.initialExecutors": "1",
+        "spark.dynamicAllocation.minExecutors": "1",
+        "spark.dynamicAllocation.maxExecutors": "3",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.timeout": "60000",
         "spark.executor.cores": "2",
         "spark.executor.memory": "1g",
         "spark.kubernetes.executor.request.cores": "500m",
@@ -87,6 +92,7 @@ def test_event_windows_is_submitted_as_upstream_does(app: dict[str, Any]) -> Non
         f"spark.kubernetes.driver.annotation.{OWNER}": "dag/run",
     }
     assert expected.items() <= found.items()
+    assert "spark.executor.instances" not in found
     for role in ("driver", "executor"):
         label = f"spark.kubernetes.{role}.label"
         labels = {key.removeprefix(f"{label}."): value for key, value in found.items() if key.startswith(label)}
