@@ -1,20 +1,18 @@
 """How the rate of a stream grows with its task slots and with its topic's partitions."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from benchmarks import events
 from benchmarks.rig import FILTER, Rig
-from benchmarks.streams import CATCH_UP, catch_up, overrides
+from benchmarks.streams import CATCH_UP, Say, catch_up, overrides
 from benchmarks.table import Row
 
 PARTITIONS = (1, 2, 6)
 OUTPUT = "benchmark-scaled"
-
-Say = Callable[[str], None]
 
 
 def task_slots() -> Sequence[int]:

@@ -37,12 +37,7 @@ class Bucket:
 
     def names(self, prefix: str = "", patience: float = PATIENCE) -> list[str]:
         """Return the names of all objects that begin so. Raises NoWayError."""
-
-        def question(url: str) -> list[str]:
-            pages = self._client(url).get_paginator("list_objects_v2").paginate(Bucket=NAME, Prefix=prefix)
-            return [found["Key"] for page in pages for found in page.get("Contents", ())]
-
-        return self._line.ask(question, patience)
+        return [found["Key"] for found in self._objects(prefix, patience)]
 
     def read_json(self, name: str) -> Any:
         """Return what an object holds. Raises NoWayError."""
@@ -65,12 +60,7 @@ class Bucket:
 
     def newest(self, prefix: str) -> float:
         """Return when the last of the objects that begin so was written, in seconds since 1970. Raises NoWayError."""
-
-        def question(url: str) -> float:
-            pages = self._client(url).get_paginator("list_objects_v2").paginate(Bucket=NAME, Prefix=prefix)
-            return max(found["LastModified"].timestamp() for page in pages for found in page.get("Contents", ()))
-
-        return self._line.ask(question)
+        return max(found["LastModified"].timestamp() for found in self._objects(prefix))
 
     def verify(self, first_day: date, days: int, table: str = TABLE) -> Verification:
         """Compare a Delta table with the windows that DuckDB computes from the recorded flights."""
@@ -79,6 +69,15 @@ class Bucket:
         self.names(COMMITS)
         with self._found_by_libraries():
             return self._line.ask(lambda url: self._verify(url, windows, table))
+
+    def _objects(self, prefix: str, patience: float = PATIENCE) -> list[dict[str, Any]]:
+        """Return what S3 lists of each object that begins so. Raises NoWayError."""
+
+        def question(url: str) -> list[dict[str, Any]]:
+            pages = self._client(url).get_paginator("list_objects_v2").paginate(Bucket=NAME, Prefix=prefix)
+            return [found for page in pages for found in page.get("Contents", ())]
+
+        return self._line.ask(question, patience)
 
     def _verify(self, url: str, windows: Windows, table: str) -> Verification:
         with mock.patch.dict(os.environ, AWS_ENDPOINT_URL_S3=url):

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from tests.cluster.faults import is_ready, one
 from tests.cluster.platform import Platform
@@ -45,14 +46,7 @@ def scale_a_stream(platform: Platform) -> Scaled:
     remove(platform)
     # A checkpoint and a table that no earlier session has left.
     key = f"{NAME}-{datetime.now(UTC):%Y%m%d%H%M%S}"
-    document = application(
-        NAME,
-        {
-            "application": key,
-            "sinks": "{delta: {path: '${MILLRACE_STORAGE}/tables/" + key + "'}}",
-            "spark_conf.spark.sql.shuffle.partitions": str(TASKS),
-        },
-    )
+    document = application(NAME, {"application": key, "spark_conf.spark.sql.shuffle.partitions": str(TASKS)})
     document["spec"]["sparkConf"] |= {
         "spark.dynamicAllocation.schedulerBacklogTimeout": f"{BACKLOG_SECONDS}s",
         "spark.dynamicAllocation.sustainedSchedulerBacklogTimeout": f"{BACKLOG_SECONDS}s",
@@ -63,14 +57,20 @@ def scale_a_stream(platform: Platform) -> Scaled:
     try:
         one(platform, "streams", EXECUTORS)
         began = time.monotonic()
-        eventually(lambda: ready(platform) >= 2, "a second executor", SCALE_SECONDS, else_=lambda: state(platform))
+        eventually(
+            lambda: sum(map(is_ready, executors(platform))) >= 2,
+            "a second executor",
+            SCALE_SECONDS,
+            else_=lambda: state(platform),
+        )
         up = time.monotonic() - began
         most = 2
 
         def one_is_left() -> bool:
             nonlocal most
-            most = max(most, ready(platform))
-            return left(platform) == 1
+            pods = executors(platform)
+            most = max(most, sum(map(is_ready, pods)))
+            return len(pods) == 1
 
         eventually(one_is_left, "the others to go", SCALE_SECONDS, else_=lambda: state(platform))
         found = Scaled(most, up, time.time() - platform.bucket.newest(COMMITS.format(key)), f"tables/{key}")
@@ -100,18 +100,11 @@ def remove(platform: Platform) -> None:
     )
 
 
-def ready(platform: Platform) -> int:
-    """How many executors are there and have not been asked to go."""
-    return sum(is_ready(pod) for pod in platform.pods("streams", *EXECUTORS))
-
-
-def left(platform: Platform) -> int:
-    """How many executors' pods there are, whatever they do."""
-    return len(platform.pods("streams", *EXECUTORS))
+def executors(platform: Platform) -> list[dict[str, Any]]:
+    """Return the pods of its executors, whatever they do."""
+    return platform.pods("streams", *EXECUTORS)
 
 
 def state(platform: Platform) -> str:
     """Say how its executors stand."""
-    return ", ".join(
-        f"{pod['metadata']['name']} is {pod['status'].get('phase')}" for pod in platform.pods("streams", *EXECUTORS)
-    )
+    return ", ".join(f"{pod['metadata']['name']} is {pod['status'].get('phase')}" for pod in executors(platform))

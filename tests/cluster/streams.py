@@ -11,7 +11,7 @@ from embedded.paths import REPOSITORY
 def application(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
     """Return the SparkApplication of event-windows under another name, never started again, with a table of its own.
 
-    `settings` are what `--set` takes, by name; `application` among them names the checkpoint, else `name` does.
+    `settings` are what `--set` takes, by name; `application` among them names checkpoint and table, else `name` does.
     """
     manifest = REPOSITORY / "spark-apps" / "event-windows" / "application.yaml"
     document = yaml.safe_load(manifest.read_text())
@@ -21,11 +21,8 @@ def application(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
         *(document["spec"][role]["labels"] for role in ("driver", "executor")),
     ):
         labels["app.kubernetes.io/name"] = name
-    changes = {
-        "application": name,
-        "sinks": "{delta: {path: '${MILLRACE_STORAGE}/tables/" + name + "'}}",
-        **settings,
-    }
+    key = settings.get("application", name)
+    changes = {"application": key, "sinks": "{delta: {path: '${MILLRACE_STORAGE}/tables/" + key + "'}}", **settings}
     document["spec"]["arguments"] += [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
     document["spec"]["restartPolicy"] = {"type": "Never"}
     return document

@@ -19,11 +19,11 @@ from millrace.targets.base import JobState, JobStatus
 from millrace.triggers.stream import goal_of
 from streamkit.checkpoint import inspect, local_listing
 from tests.embedded.generated import Progress, bad_records, letters_of, read_rows, simulate, total
-from tests.embedded.spark_driver import Driver, Topics
+from tests.embedded.spark_driver import PARTITIONS, Driver, Topics
 
 pytestmark = pytest.mark.embedded
 
-PARTITIONS, HOURS, PER_HOUR = 3, 2, 2160
+HOURS, PER_HOUR = 2, 2160
 READINGS = HOURS * PER_HOUR
 LENGTH, SLIDE = timedelta(minutes=5), timedelta(minutes=1)
 BAD: list[tuple[bytes | None, bytes]] = [
@@ -52,7 +52,7 @@ class Run:
 def run(
     broker: Broker, spark_jars: Path, java_home: Path, submit_options: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Run]:
-    topics = Topics(broker, PARTITIONS)
+    topics = Topics(broker)
     app = Driver(
         topics,
         spark_jars,
