@@ -64,6 +64,55 @@ def test_credentials_come_from_secrets_and_the_rest_from_the_configmap():
     assert [mount["name"] for mount in found["volumeMounts"]] == ["temporary"]
 
 
+HUBS = {
+    "name": "hubs",
+    "arguments": ["event-hubs", "--event-hub", "trades"],
+    "topic": "market-data",
+    "secrets": {"EVENT_HUBS_CONNECTION_STRING": {"name": "event-hubs", "key": "connection-string"}},
+}
+TABLE = {
+    "name": "table",
+    "arguments": ["persist", "--to", "$(MILLRACE_STORAGE)/tables/market-data-raw"],
+    "topic": "market-data",
+    "objectStore": True,
+    "replicas": 2,
+}
+
+
+def secrets(found):
+    return {each["name"]: tuple(each["valueFrom"]["secretKeyRef"].values()) for each in found["env"]}
+
+
+def test_a_feed_takes_secrets_of_its_own():
+    found = container(feeds(HUBS), "ingest-hubs")
+    assert secrets(found)["EVENT_HUBS_CONNECTION_STRING"] == ("connection-string", "event-hubs")
+    arguments = parser().parse_args(found["args"])
+    assert (arguments.command, arguments.event_hub, arguments.topic) == ("event-hubs", "trades", "market-data")
+
+
+def test_what_writes_to_the_object_store_has_its_keys_and_nothing_else_has():
+    objects = feeds(FEED, TABLE)
+    found = container(objects, "ingest-table")
+    assert secrets(found).keys() - secrets(container(objects)).keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert secrets(found)["AWS_ACCESS_KEY_ID"] == ("access-key", "object-store")
+
+
+def test_members_of_a_consumer_group_share_the_work():
+    objects = feeds(TABLE)
+    assert by_name(objects, "Deployment")["ingest-table"]["spec"]["replicas"] == 2
+    arguments = parser().parse_args(container(objects, "ingest-table")["args"])
+    # Kubernetes puts the variable in, which the ConfigMap has.
+    assert arguments.to == "$(MILLRACE_STORAGE)/tables/market-data-raw"
+    assert by_name(objects, "ConfigMap")["millrace"]["data"]["MILLRACE_STORAGE"] == "s3a://millrace"
+
+
+def test_persist_needs_to_read_its_topic_only():
+    output = {**TABLE, "topic": "event-windows"}
+    with pytest.raises(RenderError, match=r"ingest may not read: add it to users\.ingest\.read"):
+        feeds(output)
+    container(feeds(output, users={"ingest": {"read": ["event-windows"]}}), "ingest-table")
+
+
 def test_a_feed_sends_everything_once():
     deployment = by_name(feeds(FEED), "Deployment")["ingest-market"]
     assert deployment["spec"]["replicas"] == 1
@@ -81,7 +130,7 @@ def test_a_changed_environment_starts_feeds_anew():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"topic": "market"}, ["market sends to the topic market, which does not exist", "topics.market"]),
+        ({"topic": "market"}, ["market has the topic market, which does not exist", "topics.market"]),
         ({"topic": "event-windows"}, ["ingest may not write", "users.ingest.write"]),
         ({"arguments": ["feeds"]}, ["market runs feeds, which ends"]),
         ({"internetPorts": [0]}, ["internetPorts", "minimum"]),
@@ -91,6 +140,13 @@ def test_a_changed_environment_starts_feeds_anew():
         ({"arguments": []}, ["arguments", "minItems"]),
         ({"name": "Market"}, ["name", "does not match pattern"]),
         ({"rate": 50}, ["rate", "not allowed"]),
+        ({"arguments": ["orders"]}, ["market runs orders, which ends"]),
+        ({"replicas": 2}, ["market has 2 replicas", "leave replicas out"]),
+        ({"replicas": 0}, ["replicas", "minimum"]),
+        ({"arguments": ["persist", "--to", "s3://b/t"]}, ["market writes a table", "set its objectStore to true"]),
+        ({"arguments": ["persist", "--to", "s3://b/t", "--until-end"]}, ["argument --until-end", "leave it out"]),
+        ({"secrets": {"TOKEN": "abc"}}, ["TOKEN", "want object"]),
+        ({"secrets": {"TOKEN": {"name": "a"}}}, ["TOKEN", "missing property", "key"]),
     ],
 )
 def test_a_feed_that_makes_no_sense_is_refused(changes, words):

@@ -149,6 +149,16 @@ def test_a_feed_whose_source_is_on_the_internet_reaches_it_there_and_nowhere_els
         assert not allowed(policies, PODS["feed"], address, 443)
 
 
+def test_a_feed_that_writes_to_the_object_store_reaches_it():
+    arguments = ["persist", "--to", "s3://millrace/tables/events"]
+    feeds = [{"name": "one", "arguments": arguments, "topic": "events", "objectStore": True}]
+    policies = of_kind(render_chart({**VALUES, "ingest": {"feeds": feeds}}), "NetworkPolicy")
+    passed = [name for name, pod in PODS.items() if allowed(policies, pod, PODS["object-store"], 7070)]
+    assert "feed" in passed
+    assert "generator" not in passed
+    assert not allowed(policies, PODS["feed"], INTERNET, 443)
+
+
 def test_counters_reach_statsd(policies):
     passed = [name for name, pod in PODS.items() if allowed(policies, pod, PODS["statsd"], 9125, "UDP")]
     assert passed == ["worker", "triggerer", "dag-processor", "scheduler", "api-server"]
