@@ -78,3 +78,8 @@ def test_a_stream_has_the_executors_that_its_backlog_wants_and_a_batch_those_it_
     assert 1 <= allocation["minExecutors"] <= allocation["initialExecutors"] < allocation["maxExecutors"]
     # Without it an executor that once wrote a shuffle stays for ever.
     assert 0 < allocation["shuffleTrackingTimeout"] <= 600_000
+
+
+@each_manifest
+def test_spark_s_own_log_is_json_as_the_app_s_is(path):
+    assert load(path)["spec"]["sparkConf"]["spark.log.structuredLogging.enabled"] == "true"
