@@ -103,7 +103,8 @@ class StartApplicationOperator(BaseOperator):
             raise AirflowFailException(f"{self.manifest} describes {status.name}, not {self.application}.")
         self.log.info("%s is %s; its driver's log: %s", status.name, status.state or "new", status.log)
         deadline = time.time() + self.startup_timeout
-        self._wait(owner_of(context), first_try=max(1, status.tries), resumed=resumed, deadline=deadline)
+        first_try = max(1, status.tries)
+        self._wait(owner_of(context), first_try=first_try, resumed=resumed, deadline=deadline, topic=self.topic)
 
     def on_kill(self) -> None:
         """Leave the application alone, and say what becomes of it (docs/decisions/0007)."""
@@ -124,7 +125,8 @@ class StartApplicationOperator(BaseOperator):
             self.log.info("%s", event["message"])
             with one_sentence(self.log):
                 repeat_heartbeats(self.log, self.kafka_conn_id, self.topic, self.job)
-            self._wait(owner_of(context), **waiting)
+            # Now there is something new: a first batch shows that it was read.
+            self._wait(owner_of(context), **{**waiting, "topic": None})
         # Idle without a topic: a stream without windows that had read everything before has nothing to wait for.
         if event["status"] not in (SUCCESS, IDLE):
             application_log_tail(self.log, self.application)

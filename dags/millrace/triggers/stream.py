@@ -59,7 +59,8 @@ class ApplicationReadyTrigger(PollingTrigger):
     """Fires when the application runs and its query has reported a first batch.
 
     `idle`: the driver runs, but the complete input gives it nothing to do. Only a query that has `resumed` from a
-    checkpoint can have read everything before.
+    checkpoint can have read everything before. With a `topic` the checkpoint says at once whether it has; without one
+    a first batch that does not come for FIRST_BATCH_SECONDS does.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class ApplicationReadyTrigger(PollingTrigger):
         owner: str,
         first_try: int,
         job: str | None = None,
+        topic: str | None = None,
         resumed: bool = False,
         poll_interval: float = 1.0,
         deadline: float | None = None,
@@ -80,6 +82,7 @@ class ApplicationReadyTrigger(PollingTrigger):
         self.owner = owner
         self.first_try = first_try
         self.job = job
+        self.topic = topic
         self.resumed = resumed
         self._active_since: float | None = None
         self._seen = ""
@@ -92,6 +95,7 @@ class ApplicationReadyTrigger(PollingTrigger):
             "owner": self.owner,
             "first_try": self.first_try,
             "job": self.job,
+            "topic": self.topic,
             "resumed": self.resumed,
             "poll_interval": self.poll_interval,
             "deadline": self.deadline,
@@ -120,9 +124,17 @@ class ApplicationReadyTrigger(PollingTrigger):
         if query and query.get("active") and self.resumed and self.job:
             self._active_since = self._active_since or time.monotonic()
             waited = time.monotonic() - self._active_since >= FIRST_BATCH_SECONDS
-            if waited and target.job_status(self.job).state is JobState.SUCCEEDED:
+            job = target.job_status(self.job)
+            if job.state is JobState.SUCCEEDED and (waited or self._has_all_of(job)):
                 return {"status": IDLE, "message": f"{self.query} runs, but finds nothing new to read"}
         return None
+
+    def _has_all_of(self, job: JobStatus) -> bool:
+        """Whether the batches that were finished before hold all that the job sent."""
+        if not self.topic:
+            return False
+        goal = goal_of(job, self.topic, self.query, None, None)
+        return not checkpoints.shortfall(self.application, self.query, self.topic, goal.end_offsets)
 
 
 class CaughtUpTrigger(PollingTrigger):

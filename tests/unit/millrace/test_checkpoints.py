@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from millrace import checkpoints
 from millrace.errors import TemporaryError
-from tests.unit.millrace.test_triggers import BATCH, RESULT, Known, caught_up, event_of, known
+from millrace.targets.base import JobState
+from millrace.triggers import stream
+from tests.unit.millrace.test_triggers import BATCH, RESULT, Known, caught_up, event_of, known, ready
 
 __all__ = ["known"]
 
@@ -67,3 +70,21 @@ def test_a_restarted_driver_that_has_nothing_to_report_is_judged_by_its_checkpoi
 def test_a_trigger_without_windows_can_be_made_again() -> None:
     trigger = windowless()
     assert type(trigger)(**trigger.serialize()[1]).serialize() == trigger.serialize()
+
+
+@pytest.mark.parametrize(("committed", "status"), [('{"0":12,"1":20}', "idle"), ('{"0":10,"1":19}', "error")])
+def test_it_says_at_once_that_a_resumed_query_has_nothing_to_do(
+    known: Known, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, committed: str, status: str
+) -> None:
+    monkeypatch.setattr(stream, "FIRST_BATCH_SECONDS", 60.0)
+    known.no_batch()
+    batch(tmp_path, 7, f'{{"events":{committed}}}')
+
+    def waited(**changes: Any) -> str:
+        return event_of(ready(resumed=True, deadline=time.time() + 1, **changes))["status"]
+
+    assert waited(topic="events") == status
+    # After heartbeats were sent it is no answer: were those read?
+    assert waited(topic=None) == "error"
+    known.job = replace(known.job, state=JobState.RUNNING)
+    assert waited(topic="events") == "error"

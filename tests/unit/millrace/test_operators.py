@@ -208,3 +208,16 @@ def test_a_resumed_stream_without_windows_has_nothing_to_wait_for(application: A
     application.wait_for_starts(1)
     operator = StartApplicationOperator(task_id="start", manifest="m", application="sample", query="q", job="replay")
     assert operator.on_event(context(), {"status": "idle", "message": "nothing new"})["name"] == "sample"
+
+
+def test_after_its_heartbeats_a_stream_is_waited_for_by_its_first_batch(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millrace.operators.stream.repeat_heartbeats", lambda *_: None)
+    operator = StartApplicationOperator(
+        task_id="start", manifest="m", application="sample", query="q", job="replay", topic="events"
+    )
+    waiting = {"first_try": 1, "resumed": True, "deadline": 7.0, "topic": "events"}
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.on_event(context(), {"status": "idle", "message": "nothing new"}, **waiting)
+    assert deferred.value.trigger.arguments() | waiting | {"topic": None} == deferred.value.trigger.arguments()
