@@ -5,20 +5,13 @@ import signal
 import sys
 import time
 
-from benchmarks import bringup, scaling, streams, table
+from benchmarks import applications, bringup, compression, scaling, streams, table
 from benchmarks.rig import rig
 from embedded.errors import UserError
 from embedded.java import find_java
 
-SECTIONS = ("throughput", "scaling", "latency", "idle", "airflow", "bringup")
-NOTES = (
-    "Whole run: from the start of the query's first batch, the slow first one included, to the end of its last; the",
-    "JVM's start is in the bring-up figures. Steady state: median of processedRowsPerSecond, batches after the first.",
-    "The whole app writes to both sinks, and watches for records that belong into the dead-letter topic.",
-    "",
-    "Latency: from the client's produce time to LogAppendTime of the output record, every event of the run, batch",
-    "boundaries included. Windows: until an update of the newest window of an event counts it.",
-)
+STREAMS = ("throughput", "applications", "compression", "scaling", "latency", "idle")
+SECTIONS = (*STREAMS, "airflow", "bringup")
 
 
 def main() -> int:
@@ -42,10 +35,14 @@ def main() -> int:
 
     rows: list[table.Row] = []
     try:
-        if {"throughput", "scaling", "latency", "idle"} & set(arguments.only):
+        if set(STREAMS) & set(arguments.only):
             with rig() as running:
                 if "throughput" in arguments.only:
                     rows += streams.throughput(running, arguments.records, arguments.runs, say)
+                if "applications" in arguments.only:
+                    rows += applications.applications(running, arguments.records, arguments.runs, say)
+                if "compression" in arguments.only:
+                    rows += compression.compression(running, arguments.records, arguments.runs, say)
                 if "scaling" in arguments.only:
                     rows += scaling.scaling(running, arguments.records, arguments.runs, say)
                 if "latency" in arguments.only:
@@ -64,7 +61,7 @@ def main() -> int:
         return 130
     table.show(rows)
     if not arguments.no_write:
-        table.write(rows, table.machine(str(find_java())), NOTES)
+        table.write(rows, table.machine(f"Java {find_java().version}"))
         print(f"written: {table.RESULTS}")
     return 0
 

@@ -23,7 +23,7 @@ def main() -> int:
     except FileNotFoundError:
         print(f"There is no {path}: the cluster's tests write it at their end (`make test-cluster`).", file=sys.stderr)
         return 1
-    table.replace(table.ELSEWHERE, lines(kept))
+    table.put(table.CLUSTER, lines(kept))
     print(f"written: {table.RESULTS}")
     return 0
 
@@ -31,8 +31,8 @@ def main() -> int:
 def lines(kept: Mapping[str, Any]) -> list[str]:
     """Return the section: one row for each thing that was measured, all of one session of tests."""
     seconds: Mapping[str, Sequence[float]] = kept["seconds"]
-    written = f"Written by `make test-cluster` on {kept['date']}: {KINDS[kept['cluster']]}. {table.hardware()}."
-    rows = [table.Row(table.ELSEWHERE, what, "s", found) for what, found in seconds.items()]
+    written = f"Measured by `make test-cluster` on {kept['date']}: {KINDS[kept['cluster']]}. {table.hardware()}."
+    rows = [table.Row(table.CLUSTER, what, "s", found) for what, found in seconds.items()]
     return [written, "", *table.markdown(rows)]
 
 

@@ -6,8 +6,9 @@ The events satisfy contracts/events/v1.json, so the shipped app checks and count
 import datetime as dt
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -16,6 +17,17 @@ EVENT_BYTES = 200
 EVENT_TYPES = ("departed", "arrived", "cancelled", "diverted")
 START = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
 EVENTS_PER_SECOND_OF_EVENT_TIME = 5_000
+PLAIN = {
+    "enable.idempotence": True,
+    "compression.type": "none",  # the perf tools write uncompressed records as well
+    "linger.ms": 20,
+    "batch.size": 262_144,
+    "queue.buffering.max.messages": 500_000,
+}
+"""How topics are filled, in librdkafka's names."""
+
+Record = tuple[int, bytes, bytes]
+"""Partition, key and value."""
 
 
 def _template(event_type: str) -> bytes:
@@ -77,28 +89,34 @@ def fill(bootstrap_servers: str, topic: str, records: int, partitions: int) -> N
     Raises:
         KafkaException: when a record was not written.
     """
+    send(bootstrap_servers, topic, _records(records, partitions))
+
+
+def _records(count: int, partitions: int) -> Iterator[Record]:
+    for number, moment in zip(range(count), moments(), strict=False):
+        value = event(number, moment)
+        yield number % partitions, value[32:50], value
+
+
+def send(
+    bootstrap_servers: str, topic: str, records: Iterable[Record], config: Mapping[str, Any] | None = None
+) -> None:
+    """Write records to `topic` as fast as it goes, each once; `config` is the producer's, in librdkafka's names.
+
+    Raises:
+        KafkaException: when a record was not written.
+    """
     failures: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, _message: object) -> None:
         if error is not None:
             failures.append(error)
 
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "enable.idempotence": True,
-            "compression.type": "none",  # the perf tools write uncompressed records as well
-            "linger.ms": 20,
-            "batch.size": 262_144,
-            "queue.buffering.max.messages": 500_000,
-        }
-    )
-    for number, moment in zip(range(records), moments(), strict=False):
-        value = event(number, moment)
-        key = value[32:50]
+    producer = Producer(config or PLAIN | {"bootstrap.servers": bootstrap_servers})
+    for number, (partition, key, value) in enumerate(records):
         while True:
             try:
-                producer.produce(topic, value, key, partition=number % partitions, on_delivery=delivered)
+                producer.produce(topic, value, key, partition=partition, on_delivery=delivered)
                 break
             except BufferError:
                 producer.poll(0.1)

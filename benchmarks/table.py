@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import platform
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,19 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-ELSEWHERE = "In a cluster"
-"""The section that `make bench` leaves alone: the last one, by benchmarks/cluster.py."""
+CLUSTER = "In a cluster"
+"""The section of benchmarks/cluster.py, and the last one; the others are of `make bench`."""
+PREFACE = """# Results
+
+Each section says when it was measured, and on what; all of its figures are of one run of `make bench`.
+Medians of the runs given. Small machines are noisy: compare ratios taken in one run, not single figures.
+
+Whole run: from the start of the query's first batch, the slow first one included, to the end of its last; the
+JVM's start is in the bring-up figures. Steady state: median of processedRowsPerSecond, batches after the first.
+The whole app writes to both sinks, and watches for records that belong into the dead-letter topic.
+
+Latency: from the client's produce time to LogAppendTime of the output record, every event of the run, batch
+boundaries included. Windows: until an update of the newest window of an event counts it."""
 
 
 @dataclass(frozen=True)
@@ -88,26 +100,11 @@ def hardware() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}"
 
 
-def write(rows: Sequence[Row], description: str, notes: Sequence[str]) -> None:
-    """Write benchmarks/RESULTS.md.
-
-    Sections that were not measured this time keep no old figures: a table is of one run of `make bench`. Only what
-    others have written (ELSEWHERE) stays.
-    """
-    kept = _section(ELSEWHERE)
-    lines = [
-        "# Results",
-        "",
-        f"Written by `make bench` on {dt.datetime.now(dt.UTC):%Y-%m-%d}. {description}.",
-        "",
-        "Medians of the runs given. Small machines are noisy: compare ratios taken in one run, not single figures.",
-    ]
+def write(rows: Sequence[Row], description: str) -> None:
+    """Put what was measured into benchmarks/RESULTS.md, section by section; `description` says on what."""
+    measured = f"Measured on {dt.datetime.now(dt.UTC):%Y-%m-%d}. {description}."
     for section in dict.fromkeys(row.section for row in rows):
-        lines += ["", f"## {section}", "", *markdown([row for row in rows if row.section == section])]
-    lines += ["", *notes]
-    RESULTS.write_text("\n".join(lines) + "\n")
-    if kept:
-        replace(ELSEWHERE, kept)
+        put(section, [measured, "", *markdown([row for row in rows if row.section == section])])
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
@@ -116,14 +113,17 @@ def markdown(rows: Sequence[Row]) -> list[str]:
     return head + ["| " + " | ".join(row.cells()) + " |" for row in rows]
 
 
-def replace(section: str, lines: Sequence[str]) -> None:
-    """Put a section at the end of benchmarks/RESULTS.md, in place of the one that is there."""
-    text = RESULTS.read_text()
-    before = text.partition(f"\n## {section}\n")[0].rstrip("\n")
-    RESULTS.write_text("\n".join([before, "", f"## {section}", "", *lines]) + "\n")
+def put(section: str, lines: Sequence[str]) -> None:
+    """Put a section into benchmarks/RESULTS.md, in place of the one that has its name; all others stay as they are.
 
-
-def _section(section: str) -> list[str]:
-    """Return the lines of the section that stands at the end of benchmarks/RESULTS.md, without its heading."""
+    A section's name is what stands before its colon: how many records there were is said behind it.
+    """
     text = RESULTS.read_text() if RESULTS.exists() else ""
-    return text.partition(f"\n## {section}\n")[2].strip("\n").splitlines()
+    sections = {_name(part): part.strip("\n") for part in re.split("^## ", text, flags=re.MULTILINE)[1:]}
+    sections[_name(section)] = "\n".join([section, "", *lines])
+    ordered = sorted(sections.items(), key=lambda item: item[0] == CLUSTER)
+    RESULTS.write_text("\n\n## ".join([PREFACE, *(part for _, part in ordered)]) + "\n")
+
+
+def _name(section: str) -> str:
+    return section.partition("\n")[0].partition(":")[0]

@@ -14,7 +14,7 @@ def results(tmp_path, monkeypatch):
     path = tmp_path / "RESULTS.md"
     monkeypatch.setattr(table, "RESULTS", path)
     monkeypatch.setenv("MILLRACE_HOME", str(tmp_path / "home"))
-    table.write([Row("Throughput", "filter", "rows/s", [100])], "a machine", ["A note."])
+    table.write([Row("Throughput: 5 events", "filter", "rows/s", [100])], "a machine")
     return path
 
 
@@ -32,7 +32,7 @@ def test_the_times_become_a_section(results, times):
     assert cluster.main() == 0
     before, _, section = results.read_text().partition("\n## In a cluster\n")
     assert "| filter | 100 rows/s |" in before
-    assert before.rstrip().endswith("A note.")
+    assert ". a machine." in before
     assert "| a task waits | 4.00 s | 3.00 to 5.00 (3) |" in section
     assert "one node on this machine" in section
 
@@ -45,14 +45,24 @@ def test_the_section_is_replaced_and_not_added(results, times):
     assert results.read_text() == first
 
 
-def test_a_bench_leaves_the_section_alone(results, times):
+def test_a_bench_leaves_what_it_did_not_measure_alone(results, times):
     times.write("local")
     cluster.main()
-    section = results.read_text().partition("\n## In a cluster\n")[2]
-    table.write([Row("Latency", "windows", "ms", [7])], "a machine", ["Another note."])
+    first = results.read_text()
+    table.write([Row("Latency", "windows", "ms", [7])], "another machine")
     text = results.read_text()
-    assert text.partition("\n## In a cluster\n")[2] == section
-    assert "filter" not in text
+    assert "another machine" in text.partition("\n## Latency\n")[2]
+    start = text.index("\n## Latency\n")
+    end = text.index("\n## In a cluster\n")
+    assert text[:start] + text[end:] == first
+
+
+def test_a_section_is_replaced_whatever_its_size_was(results):
+    table.write([Row("Throughput: 7 events", "windows", "rows/s", [200])], "a machine")
+    text = results.read_text()
+    assert text.count("\n## ") == 1
+    assert "## Throughput: 7 events\n" in text
+    assert "filter" not in text.partition("\n## ")[2]
 
 
 def test_without_times_nothing_is_written(results, capsys):
