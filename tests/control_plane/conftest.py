@@ -59,7 +59,7 @@ def definitions() -> list[dict[str, Any]]:
     return [*operators_definitions().values(), *kafka_definitions().values()]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The control plane, with the definitions of every kind that we use."""
     with control_plane(tmp_path_factory.mktemp("control-plane")) as running:
@@ -67,14 +67,14 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def controllers(plane: ControlPlane) -> None:
     """Namespaces, service accounts, Jobs and garbage are looked after."""
     plane.start_controllers()
     eventually(lambda: plane.kubectl("get", "serviceaccount", "default", check=False).returncode == 0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def logs(plane: ControlPlane) -> Iterator[dict[str, bytes]]:
     """What pods have written, by namespace and name."""
     written: dict[str, bytes] = {}

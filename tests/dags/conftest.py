@@ -23,10 +23,15 @@ def clean_environment(airflow_home: Path) -> dict[str, str]:
     }
 
 
-def run_python(code: str, environment: dict[str, str]) -> str:
+def run_python(code: str, environment: dict[str, str], *arguments: str) -> str:
     """Run a program in a new interpreter; return what it printed. Fails the test with its errors."""
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     if run.returncode:
         pytest.fail(f"{run.stdout}\n{run.stderr}")
@@ -37,10 +42,19 @@ def run_python(code: str, environment: dict[str, str]) -> str:
 def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of an Airflow with a migrated SQLite database and the pools of the repository."""
     environment = clean_environment(tmp_path_factory.mktemp("airflow"))
-    for arguments in (["db", "migrate"], ["pools", "import", str(REPOSITORY / "dags" / "pools.json")]):
-        command = [sys.executable, "-m", "airflow", *arguments]
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    shutil.copy(_migrated(tmp_path_factory.getbasetemp() / "migrated"), environment["AIRFLOW_HOME"])
     return environment
+
+
+def _migrated(home: Path) -> Path:
+    """Return a database to copy: a migration takes longer than most tests, and each package of tests has its own."""
+    database = home / "airflow.db"
+    if not database.exists():
+        environment = clean_environment(home)
+        for arguments in (["db", "migrate"], ["pools", "import", str(REPOSITORY / "dags" / "pools.json")]):
+            command = [sys.executable, "-m", "airflow", *arguments]
+            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+    return database
 
 
 def only(dag_file: str, folder: Path, environment: dict[str, str]) -> dict[str, str]:

@@ -65,14 +65,14 @@ def submit_options(java: Java, spark_jars: Path, jar_cache: Path) -> str:
     return class_archive.submit_options(options, {})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker_directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="millrace-test-kafka-"))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker(java: Java, kafka_jars: Path, broker_directory: Path) -> Iterator[Broker]:
     """A broker that all tests share; a test that kills it must leave it running again."""
     settings = BrokerSettings(
@@ -82,13 +82,15 @@ def broker(java: Java, kafka_jars: Path, broker_directory: Path) -> Iterator[Bro
         port=free_port(),
         controller_port=free_port(),
         log_file=broker_directory / "kafka.log",
+        short_lived=True,
     )
     instance = Broker(settings)
     try:
         instance.start()
         yield instance
     finally:
-        instance.stop()
+        # Nobody reads its data again, so there is nothing to write in order.
+        instance.kill()
 
 
 class CommandLine:

@@ -116,7 +116,7 @@ def hubs(java, kafka_jars) -> Iterator[Hubs]:
             done.result(30)
         yield broker
     finally:
-        broker.stop()
+        broker.kill()
         shutil.rmtree(directory, ignore_errors=True)
 
 

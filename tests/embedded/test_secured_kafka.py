@@ -101,7 +101,7 @@ def secured(java, kafka_jars) -> Iterator[Cluster]:
         broker.start()
         yield Cluster(broker)
     finally:
-        broker.stop()
+        broker.kill()
         shutil.rmtree(directory, ignore_errors=True)
 
 

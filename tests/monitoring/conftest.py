@@ -104,7 +104,7 @@ def run_prometheus(
             process.terminate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that scrapes nothing."""
     with run_prometheus(tmp_path_factory.mktemp("prometheus"), {}) as server:

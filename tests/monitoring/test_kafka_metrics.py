@@ -47,7 +47,7 @@ def kafka(tmp_path_factory):
         _use(broker.bootstrap_servers)
         yield served(exposition(f"http://{LOOPBACK}:{port}/metrics"))
     finally:
-        broker.stop()
+        broker.kill()
 
 
 def _use(servers):
