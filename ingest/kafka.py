@@ -124,7 +124,7 @@ class ProducerSettings(ClientSettings):
             # and the sender itself watches how long the broker has been away.
             "enable.gapless.guarantee": True,
             "message.timeout.ms": 0,
-            "compression.type": "lz4",
+            "compression.type": "zstd",
             "linger.ms": self.linger_ms,
             "batch.size": self.batch_bytes,
             "batch.num.messages": 10_000,

@@ -87,7 +87,7 @@ def test_topics_can_be_changed_added_and_left_out():
     )
     assert topics["events"]["spec"]["partitions"] == 24
     assert topics["events"]["spec"]["config"]["retention.ms"] == "1"
-    assert topics["events"]["spec"]["config"]["compression.type"] == "lz4"
+    assert topics["events"]["spec"]["config"]["compression.type"] == "zstd"
     assert "mine" in topics
     assert "output-topic" not in topics
 
