@@ -3,12 +3,12 @@
 import datetime as dt
 import itertools
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import psutil
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from benchmarks import events
 from benchmarks.applications import encoded
@@ -25,10 +25,9 @@ BATCHES = ((20, 16), (20, 64), (20, 512), (0, 512), (5, 512), (100, 512))
 """Milliseconds that a batch waits to fill, and the KiB that it holds at most."""
 MOST = 500_000
 """Messages of one run; all of them are kept in memory, so that making them is in no figure."""
-TOPIC = "benchmark-compression"
 
 Cost = dict[str, float]
-"""Of one run, by unit: rows/s written, rows/s read, bytes and microseconds of CPU time for each message."""
+"""Of one run, by unit: the rate; for each message, bytes on the broker's disk, and CPU time of client and broker."""
 
 
 def compression(rig: Rig, records: int, rounds: int, say: Say) -> list[Row]:
@@ -41,13 +40,14 @@ def compression(rig: Rig, records: int, rounds: int, say: Say) -> list[Row]:
         section = f"Compression of {topic}: {len(batch):,} messages of {mean_bytes(batch):.0f} bytes"
         codecs = {codec: settings.producer_config() | {"compression.type": codec} for codec in CODECS}
         rows += _compare(rig, section, batch, codecs, rounds, say)
+    codec = settings.producer_config()["compression.type"]
     batches = {
         f"batches of at most {kibibytes} KiB, linger {linger} ms": replace(
             settings, linger_ms=linger, batch_bytes=kibibytes * 1024
         ).producer_config()
         for linger, kibibytes in BATCHES
     }
-    return rows + _compare(rig, f"Batches of {topic}: the same messages", batch, batches, rounds, say)
+    return rows + _compare(rig, f"Batches of {topic}: the same messages, {codec}", batch, batches, rounds, say)
 
 
 def mean_bytes(batch: list[events.Record]) -> float:
@@ -81,49 +81,23 @@ def _compare(
 
 
 def measure(rig: Rig, batch: list[events.Record], config: Mapping[str, Any]) -> Cost:
-    """Write `batch` to a new topic by a producer of `config`, read it back, and return what that cost."""
-    events.create_topic(rig.bootstrap_servers, TOPIC, PARTITIONS)
+    """Write `batch` to a new topic by a producer of `config`, and return what that cost."""
+    # A name of its own: the broker keeps the files of a deleted topic for a minute, in folders that begin alike.
+    topic = f"benchmark-{uuid.uuid4().hex}"
+    events.create_topic(rig.bootstrap_servers, topic, PARTITIONS)
     try:
         cpu, started = _cpu_seconds(rig), time.perf_counter()
-        events.send(rig.bootstrap_servers, TOPIC, batch, config)
+        events.send(rig.bootstrap_servers, topic, batch, config)
         written = time.perf_counter() - started
         used = _cpu_seconds(rig) - cpu
-        size = sum(file.stat().st_size for file in rig.home.glob(f"kafka/**/{TOPIC}-*/*.log"))
-        read = _read(rig.bootstrap_servers, len(batch))
+        size = sum(file.stat().st_size for file in rig.home.glob(f"kafka/**/{topic}-*/*.log"))
     finally:
-        events.delete_topic(rig.bootstrap_servers, TOPIC)
+        events.delete_topic(rig.bootstrap_servers, topic)
     return {
         "rows/s written": len(batch) / written,
-        "rows/s read": len(batch) / read,
         "bytes stored": size / len(batch),
         "µs of CPU": used / len(batch) * 1e6,
     }
-
-
-def _read(bootstrap_servers: str, records: int) -> float:
-    """Read `records` records of the topic from its start; return the seconds that took.
-
-    Raises:
-        KafkaException: when a record could not be read.
-        RuntimeError: when no more came.
-    """
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap_servers, "group.id": "benchmark-compression", "enable.auto.commit": False}
-    )
-    try:
-        consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
-        seen, started = 0, time.perf_counter()
-        while seen < records:
-            messages = consumer.consume(10_000, timeout=10)
-            if not messages:
-                raise RuntimeError(f"{TOPIC} gave {seen:,} of {records:,} records, then none for 10 s")
-            for message in messages:
-                if message.error():
-                    raise KafkaException(message.error())
-            seen += len(messages)
-        return time.perf_counter() - started
-    finally:
-        consumer.close()
 
 
 def _cpu_seconds(rig: Rig) -> float:
