@@ -10,7 +10,16 @@ from typing import Any
 
 import orjson
 
-from ingest import compatibility, consumer_commands, contracts, letter_commands, list_commands, logs, replay, simulate
+from ingest import (
+    compatibility,
+    consumer_commands,
+    contracts,
+    letter_commands,
+    list_commands,
+    logs,
+    replay,
+    simulate_commands,
+)
 from ingest.errors import BadInputError, IngestError
 from ingest.feeds import command as feeds
 from ingest.flights import DateRange
@@ -39,16 +48,6 @@ Started again with the same range it continues exactly where the topic ends, wit
 a gap, however it was interrupted. A topic that holds another range is refused. One heartbeat per partition
 ends the range; its event time lies --close-after-minutes after the last event, so that the last windows
 close.
-"""
-_SIMULATE = """examples:
-  # 1000 messages per second, until Ctrl-C
-  python -m ingest {command} --rate 1000
-  # the same 60,000 messages each time, without waiting
-  python -m ingest {command} --rate 1000 --seconds 60 --seed 7 --fast
-  # as a live feed
-  python -m ingest {command} --rate 50 --start-time now
-
-The same seed, rate and start time give the same bytes.
 """
 _CONTRACTS = """Checks contracts/ against the rules of contracts/README.md: versions without a gap, each
 compatible with the one before, and no released version changed. Prints one line for each problem; exit
@@ -90,34 +89,11 @@ def parser() -> argparse.ArgumentParser:
     )
     one.set_defaults(run=_replay)
 
-    for name, topic, help_text, run in (
-        ("simulate-events", "events", "send simulated flights at a set rate", _simulate_events),
-        ("simulate-market", "market-data", "send simulated trades at a set rate", _simulate_market),
-        ("simulate-air-quality", "air-quality", "send simulated sensor readings at a set rate", _simulate_air_quality),
-    ):
-        one = _feed(commands, name, help_text, _SIMULATE.format(command=name), topic)
-        one.add_argument("--rate", type=float, default=100.0, help="messages per second (default 100)")
-        length = one.add_mutually_exclusive_group()
-        length.add_argument("--count", type=int, help="number of messages (default: until stopped)")
-        length.add_argument("--seconds", type=float, help="seconds of event time, instead of --count")
-        one.add_argument("--seed", type=int, default=1, help="the same seed gives the same messages (default 1)")
-        one.add_argument(
-            "--start-time",
-            type=_instant,
-            default=_instant("2024-01-01T00:00:00Z"),
-            metavar="INSTANT",
-            help="event time of the first message, such as 2024-01-01T00:00:00Z (the default), or `now`",
-        )
-        one.add_argument("--fast", action="store_true", help="don't wait for real time")
-        one.add_argument(
-            "--close-after-minutes",
-            type=int,
-            metavar="N",
-            help="end with a heartbeat in each partition, N minutes after the last message (default: none)",
-        )
-        one.set_defaults(run=run)
+    def connect(arguments: argparse.Namespace) -> tuple[ProducerSettings, Progress]:
+        return _producer(arguments), _progress(arguments)
 
-    list_commands.add(commands, _feed, lambda arguments: (_producer(arguments), _progress(arguments)))
+    simulate_commands.add(commands, _feed, connect, _instant)
+    list_commands.add(commands, _feed, connect)
     letter_commands.add(commands, _feed, _producer, _progress, _instant)
     feeds.add(commands, _feed, _producer)
     consumer_commands.register(commands, _feed, _producer)
@@ -217,41 +193,6 @@ def _replay(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
         close_after_minutes=arguments.close_after_minutes,
     )
     return replay.replay(settings, stop, _progress(arguments))
-
-
-def _simulate_events(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
-    return _simulate(simulate.events, "events", arguments, stop)
-
-
-def _simulate_market(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
-    return _simulate(simulate.market, "market-data", arguments, stop)
-
-
-def _simulate_air_quality(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
-    return _simulate(simulate.air_quality, "air-quality", arguments, stop)
-
-
-def _simulate(feed: simulate.Feed, contract: str, arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
-    count = arguments.count if arguments.seconds is None else round(arguments.seconds * arguments.rate)
-    settings = simulate.SimulationSettings(
-        seed=arguments.seed,
-        rate=arguments.rate,
-        count=count or 0,
-        start_time=arguments.start_time,
-        fast=arguments.fast,
-        close_after_minutes=arguments.close_after_minutes,
-    )
-    producer = _producer(arguments)
-    progress = _progress(arguments)
-    return simulate.simulate(
-        feed,
-        contracts.load(contract),
-        arguments.topic,
-        settings,
-        producer=producer,
-        stop=stop,
-        progress=progress,
-    )
 
 
 def _contracts(arguments: argparse.Namespace) -> int:
