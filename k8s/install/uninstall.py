@@ -56,6 +56,9 @@ def uninstall_steps(cluster: Cluster, everything: bool) -> list[Step]:
                 _delete(cluster, "Kafka's users", USERS, "millrace"),
             ]
         steps.append(_helm(cluster, release))
+        if release.name == "airflow":
+            # They belong to no release, and nobody ends them once the scheduler has gone.
+            steps.append(_delete(cluster, "Pods of Airflow's tasks", "pods", "airflow"))
         if release.name == "millrace":
             steps.append(_pods_gone(cluster, release))
     if everything:

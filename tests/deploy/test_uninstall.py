@@ -36,7 +36,12 @@ def test_topics_go_while_their_operator_still_runs(installed, millrace):
         [found] = [number for number, line in enumerate(calls) if part in line]
         return found
 
-    assert at("uninstall airflow") < at("delete sparkapplications") < at("delete kafkatopics")
+    assert (
+        at("uninstall airflow")
+        < at("delete pods --all --namespace airflow")
+        < at("delete sparkapplications")
+        < at("delete kafkatopics")
+    )
     assert (
         at("delete kafkatopics")
         < at("uninstall millrace")
