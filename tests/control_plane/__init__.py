@@ -1,0 +1,1 @@
+"""What needs a Kubernetes API server; its fixtures end with this package."""

@@ -1,0 +1,1 @@
+"""What needs a broker or a Spark; its broker ends with this package."""

@@ -1,0 +1,1 @@
+"""What is measured, asked and alerted; its Prometheus ends with this package."""
