@@ -63,8 +63,8 @@ for number in range(count):
 print(json.dumps({"left": producer.flush(60), "failures": failures[:3]}))
 """
 LOOK = """
-import json, os, sys
-from confluent_kafka import Consumer, TopicPartition
+import json, os, sys, time
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 topic = sys.argv[1]
@@ -82,8 +82,21 @@ while left:
     read.append(record.value().decode())
     if record.offset() >= left[record.partition()] - 1:
         del left[record.partition()]
-# Group, lag and members of it are among what the dashboards show.
-consumer.commit(offsets=[TopicPartition(topic, number, last) for number, (_, last) in ends.items()], asynchronous=False)
+# Group, lag and members of it are among what the dashboards show. A broker that was just started, or that makes the
+# topic of the groups' offsets for its first group, keeps nothing for a moment.
+elsewhere = (
+    KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
+)
+wanted = [TopicPartition(topic, number, last) for number, (_, last) in ends.items()]
+deadline = time.monotonic() + 60
+while True:
+    try:
+        consumer.commit(offsets=wanted, asynchronous=False)
+        break
+    except KafkaException as error:
+        if error.args[0].code() not in elsewhere or time.monotonic() > deadline:
+            raise
+        time.sleep(0.2)
 consumer.close()
 resource = ConfigResource(ResourceType.TOPIC, topic)
 admin = AdminClient(extra)
