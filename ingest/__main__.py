@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from ingest.flights import DateRange
 from ingest.kafka import ProducerSettings, security_config
 from ingest.progress import Metrics, Progress, write_status
 from ingest.sender import StopRequest
-
-Command = Callable[[argparse.Namespace, StopRequest], dict[str, Any]]
 
 _EXIT = """
 secured Kafka, by environment variables: KAFKA_SECURITY_PROTOCOL (SASL_SSL), KAFKA_SASL_MECHANISM

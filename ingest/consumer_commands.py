@@ -1,12 +1,12 @@
 """The commands that are members of a consumer group: `persist` and `event-hubs`."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from ingest import event_hubs
+from ingest.commands import AddFeed, Producer
 from ingest.consumer import ConsumerSettings
 from ingest.consumer_metrics import ConsumerMetrics
 from ingest.errors import BadInputError
@@ -36,11 +36,8 @@ EVENT_HUBS_SSL_CA_LOCATION (PEM file) replaces the authorities that the system t
 least once; its event_id is its own, or its place in the hub.
 """
 
-Feed = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
-Producer = Callable[[argparse.Namespace], ProducerSettings]
 
-
-def register(commands: Any, feed: Feed, producer: Producer) -> None:
+def register(commands: Any, feed: AddFeed, producer: Producer) -> None:
     """Add the commands; `feed` makes one with every feed's options, `producer` reads those that tell how to send."""
 
     def persist_command(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:

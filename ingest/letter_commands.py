@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from ingest.kafka import ProducerSettings
+from ingest.commands import AddFeed, Instant, Producer
 from ingest.letters import Wanted, parse_offsets
 from ingest.progress import Progress
 from ingest.replay_letters import LetterSettings, replay_letters
@@ -27,10 +27,10 @@ take, being too large, is named, and the exit status is 1; so is one without a h
 
 def add(
     commands: Any,
-    feed: Callable[..., argparse.ArgumentParser],
-    producer: Callable[[argparse.Namespace], ProducerSettings],
+    feed: AddFeed,
+    producer: Producer,
     progress: Callable[[argparse.Namespace], Progress],
-    instant: Callable[[str], float],
+    instant: Instant,
 ) -> None:
     """Add the command to the command line of ingest."""
     help_text = "send dead letters back to where they came from, each once"

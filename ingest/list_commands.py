@@ -5,12 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ingest import contracts, lists, once
-from ingest.kafka import ProducerSettings
-from ingest.progress import Progress
+from ingest.commands import AddFeed, Command, Connect
 from ingest.sender import StopRequest
-
-AddFeed = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
-Connect = Callable[[argparse.Namespace], tuple[ProducerSettings, Progress]]
 
 _EXAMPLES = """examples:
   python -m ingest {command} --bootstrap-servers 127.0.0.1:9092
@@ -47,7 +43,7 @@ def add(commands: Any, add_feed: AddFeed, connect: Connect) -> None:
 
 def _runner(
     contract: str | None, messages: Callable[[argparse.Namespace], list[contracts.Message]], connect: Connect
-) -> Callable[[argparse.Namespace, StopRequest], dict[str, Any]]:
+) -> Command:
     def run(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
         wanted = messages(arguments)
         producer, progress = connect(arguments)

@@ -1,16 +1,11 @@
 """The commands of the simulators, for the command line in `__main__`."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 from ingest import contracts, simulate
-from ingest.kafka import ProducerSettings
-from ingest.progress import Progress
+from ingest.commands import AddFeed, Command, Connect, Instant
 from ingest.sender import StopRequest
-
-AddFeed = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
-Connect = Callable[[argparse.Namespace], tuple[ProducerSettings, Progress]]
 
 _EXAMPLES = """examples:
   # 1000 messages per second, until Ctrl-C
@@ -30,7 +25,7 @@ SIMULATORS: dict[str, tuple[str, str, simulate.Feed]] = {
 }
 
 
-def add(commands: Any, add_feed: AddFeed, connect: Connect, instant: Callable[[str], float]) -> None:
+def add(commands: Any, add_feed: AddFeed, connect: Connect, instant: Instant) -> None:
     """Add all; `add_feed` makes a feed's parser, `connect` says where to send and count, `instant` reads a time."""
     for name, (contract, help_text, feed) in SIMULATORS.items():
         one = add_feed(commands, name, help_text, _EXAMPLES.format(command=name), contract)
@@ -56,9 +51,7 @@ def add(commands: Any, add_feed: AddFeed, connect: Connect, instant: Callable[[s
         one.set_defaults(run=_runner(feed, contract, connect))
 
 
-def _runner(
-    feed: simulate.Feed, contract: str, connect: Connect
-) -> Callable[[argparse.Namespace, StopRequest], dict[str, Any]]:
+def _runner(feed: simulate.Feed, contract: str, connect: Connect) -> Command:
     def run(arguments: argparse.Namespace, stop: StopRequest) -> dict[str, Any]:
         count = arguments.count if arguments.seconds is None else round(arguments.seconds * arguments.rate)
         settings = simulate.SimulationSettings(

@@ -1,10 +1,10 @@
 """The sub-commands `feed` and `feeds` of `python -m ingest`."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ingest.commands import AddFeed, Producer
 from ingest.feeds import DEFAULT_FILE
 from ingest.kafka import ProducerSettings
 from ingest.sender import StopRequest
@@ -23,10 +23,9 @@ everything queued was sent. Started again it continues behind what the topic hol
 _LIST = """Lists the feeds of a settings file: name, kind, topic, and what each sends. A file with a mistake is refused
 with one sentence that names the key.
 """
-Common = Callable[[Any, str, str, str, str], argparse.ArgumentParser]
 
 
-def add(commands: Any, common: Common, producer: Callable[[argparse.Namespace], ProducerSettings]) -> None:
+def add(commands: Any, common: AddFeed, producer: Producer) -> None:
     """Add both sub-commands; `common` makes one with the options that all senders have."""
     one = common(commands, "feed", "send what a live source gives, until stopped", _EXAMPLES, "")
     one.add_argument("name", help="name of the feed: `python -m ingest feeds` lists them")
