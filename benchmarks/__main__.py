@@ -4,14 +4,23 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from benchmarks import applications, bringup, compression, scaling, streams, table
-from benchmarks.rig import rig
+from benchmarks.rig import Rig, rig
 from embedded.errors import UserError
 from embedded.java import find_java
 
-STREAMS = ("throughput", "applications", "compression", "scaling", "latency", "idle")
-SECTIONS = (*STREAMS, "airflow", "bringup")
+# In the order in which they are measured; each is given a rig, the command line's arguments and `say`.
+ON_A_RIG: dict[str, Callable[[Rig, argparse.Namespace, streams.Say], list[table.Row]]] = {
+    "throughput": lambda rig, given, say: streams.throughput(rig, given.records, given.runs, say),
+    "applications": lambda rig, given, say: applications.applications(rig, given.records, given.runs, say),
+    "compression": lambda rig, given, say: compression.compression(rig, given.records, given.runs, say),
+    "scaling": lambda rig, given, say: scaling.scaling(rig, given.records, given.runs, say),
+    "latency": lambda rig, given, say: streams.latencies(rig, given.latency_seconds, given.runs, say),
+    "idle": lambda rig, given, say: streams.idle_cost(rig, 20, given.runs, say),
+}
+SECTIONS = (*ON_A_RIG, "airflow", "bringup")
 
 
 def main() -> int:
@@ -35,20 +44,11 @@ def main() -> int:
 
     rows: list[table.Row] = []
     try:
-        if set(STREAMS) & set(arguments.only):
+        wanted = [measure for section, measure in ON_A_RIG.items() if section in arguments.only]
+        if wanted:
             with rig() as running:
-                if "throughput" in arguments.only:
-                    rows += streams.throughput(running, arguments.records, arguments.runs, say)
-                if "applications" in arguments.only:
-                    rows += applications.applications(running, arguments.records, arguments.runs, say)
-                if "compression" in arguments.only:
-                    rows += compression.compression(running, arguments.records, arguments.runs, say)
-                if "scaling" in arguments.only:
-                    rows += scaling.scaling(running, arguments.records, arguments.runs, say)
-                if "latency" in arguments.only:
-                    rows += streams.latencies(running, arguments.latency_seconds, arguments.runs, say)
-                if "idle" in arguments.only:
-                    rows += streams.idle_cost(running, 20, arguments.runs, say)
+                for measure in wanted:
+                    rows += measure(running, arguments, say)
         if "airflow" in arguments.only:
             rows += bringup.airflow_overhead(arguments.runs, say)
         if "bringup" in arguments.only:

@@ -24,7 +24,7 @@ BATCH_SECONDS = 300
 
 @dataclass(frozen=True)
 class Stream:
-    """One app: the topic (and contract) it reads, how many of its feed's messages to send, and the topics it writes."""
+    """One app: the topic (and contract) it reads, what makes so many of its messages, and the topics it writes."""
 
     name: str
     topic: str
@@ -63,22 +63,17 @@ def applications(rig: Rig, records: int, rounds: int, say: Say) -> list[Row]:
     """Measure each app, as shipped, while it works off a backlog of `records` messages (at most MOST)."""
     records = min(records, MOST)
     section = f"Streams as they are delivered: {records:,} messages of their feeds, {PARTITIONS} partitions"
+    feed = ProducerSettings(rig.bootstrap_servers).producer_config()
     rows = []
     for stream in STREAMS:
         say(f"filling {stream.topic} with {records:,} messages for {stream.name}")
         for topic in (stream.topic, *stream.writes):
             events.create_topic(rig.bootstrap_servers, topic, PARTITIONS)
-        settings = ProducerSettings(rig.bootstrap_servers)
-        events.send(
-            rig.bootstrap_servers,
-            stream.topic,
-            encoded(stream.topic, stream.messages(records)),
-            settings.producer_config(),
-        )
+        events.send(stream.topic, encoded(stream.topic, stream.messages(records)), feed)
+        arguments = _products(rig) if stream.name == "stream-join" else []
+        manifest = APPS / stream.name / "application.yaml"
         found = []
         for _ in range(rounds):
-            arguments = _products(rig) if stream.name == "stream-join" else []
-            manifest = APPS / stream.name / "application.yaml"
             found.append(catch_up(rig, manifest, stream.name, arguments, records))
             say(f"  {stream.name}: {found[-1].whole_run:,.0f} /s, steady state {found[-1].steady_state:,.0f} /s")
         rows.append(Row(section, f"{stream.name}, whole run", "rows/s", [each.whole_run for each in found]))

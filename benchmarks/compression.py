@@ -87,7 +87,7 @@ def measure(rig: Rig, batch: list[events.Record], config: Mapping[str, Any]) -> 
     events.create_topic(rig.bootstrap_servers, topic, PARTITIONS)
     try:
         cpu, started = _cpu_seconds(rig), time.perf_counter()
-        events.send(rig.bootstrap_servers, topic, batch, config)
+        events.send(topic, batch, config)
         written = time.perf_counter() - started
         used = _cpu_seconds(rig) - cpu
         size = sum(file.stat().st_size for file in rig.home.glob(f"kafka/**/{topic}-*/*.log"))

@@ -89,7 +89,7 @@ def fill(bootstrap_servers: str, topic: str, records: int, partitions: int) -> N
     Raises:
         KafkaException: when a record was not written.
     """
-    send(bootstrap_servers, topic, _records(records, partitions))
+    send(topic, _records(records, partitions), PLAIN | {"bootstrap.servers": bootstrap_servers})
 
 
 def _records(count: int, partitions: int) -> Iterator[Record]:
@@ -98,9 +98,7 @@ def _records(count: int, partitions: int) -> Iterator[Record]:
         yield number % partitions, value[32:50], value
 
 
-def send(
-    bootstrap_servers: str, topic: str, records: Iterable[Record], config: Mapping[str, Any] | None = None
-) -> None:
+def send(topic: str, records: Iterable[Record], config: Mapping[str, Any]) -> None:
     """Write records to `topic` as fast as it goes, each once; `config` is the producer's, in librdkafka's names.
 
     Raises:
@@ -112,7 +110,7 @@ def send(
         if error is not None:
             failures.append(error)
 
-    producer = Producer(config or PLAIN | {"bootstrap.servers": bootstrap_servers})
+    producer = Producer(config)
     for number, (partition, key, value) in enumerate(records):
         while True:
             try:
