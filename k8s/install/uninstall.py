@@ -63,7 +63,7 @@ def uninstall_steps(cluster: Cluster, everything: bool) -> list[Step]:
             steps.append(_pods_gone(cluster, release))
     if everything:
         # A namespace that still has a pod looks again only after half of the pod's time to end, not when it has ended.
-        for name in dict.fromkeys([*(release.namespace for release in reversed(releases())), "streams"]):
+        for name in dict.fromkeys([*(release.namespace for release in releases()), "streams"]):
             place = ["--namespace", name, "--wait", "--timeout=600s"]
             steps.append(_simple(cluster, f"Pods that are left in {name}", "delete", "pods", "--all", *place))
         steps.append(_simple(cluster, "Namespaces", "delete", "--ignore-not-found", "--filename", NAMESPACES))

@@ -124,15 +124,16 @@ class ApplicationReadyTrigger(PollingTrigger):
         if query and query.get("active") and self.resumed and self.job:
             self._active_since = self._active_since or time.monotonic()
             waited = time.monotonic() - self._active_since >= FIRST_BATCH_SECONDS
-            job = target.job_status(self.job)
-            if job.state is JobState.SUCCEEDED and (waited or self._has_all_of(job)):
+            if (waited or self.topic) and self._nothing_new(target.job_status(self.job), waited):
                 return {"status": IDLE, "message": f"{self.query} runs, but finds nothing new to read"}
         return None
 
-    def _has_all_of(self, job: JobStatus) -> bool:
-        """Whether the batches that were finished before hold all that the job sent."""
-        if not self.topic:
+    def _nothing_new(self, job: JobStatus, waited: bool) -> bool:
+        """Whether the job sends no more, and the batches that were finished before hold all of it; or so it seems."""
+        if job.state is not JobState.SUCCEEDED:
             return False
+        if waited or not self.topic:
+            return waited
         goal = goal_of(job, self.topic, self.query, None, None)
         return not checkpoints.shortfall(self.application, self.query, self.topic, goal.end_offsets)
 
