@@ -71,6 +71,8 @@ GO_TOOLS = {
     "prometheus": GoTool("github.com/prometheus/prometheus", "cmd/prometheus", PROMETHEUS_TAGS),
     "promtool": GoTool("github.com/prometheus/prometheus", "cmd/promtool", PROMETHEUS_TAGS),
     "statsd_exporter": GoTool("github.com/prometheus/statsd_exporter", ""),
+    # Where images/sbom.sh puts it, too.
+    "syft": GoTool("github.com/anchore/syft", "cmd/syft"),
     "versitygw": GoTool("github.com/versity/versitygw", "cmd/versitygw"),
 }
 

@@ -1,4 +1,7 @@
-"""Build all that a local cluster is made of, while registries can be reached: `python -m tests.cluster.prepare`."""
+"""Build all that a local cluster is made of, while registries can be reached: `python -m tests.cluster.prepare`.
+
+What tests of the images need beside, syft, is built last.
+"""
 
 import sys
 import time
@@ -9,6 +12,7 @@ import pytest
 from embedded.errors import UserError
 from tests.cluster.images import archive
 from tests.cluster.local.node import prepare_programs, why_not
+from tests.go_tools import go_tool
 from tests.images.builder import BuildError
 
 
@@ -31,6 +35,7 @@ def main() -> int:
         return 2
     try:
         prepare()
+        go_tool("syft")
     except (BuildError, UserError, pytest.skip.Exception, pytest.fail.Exception) as error:
         sys.stderr.write(f"prepare: {error}\n")
         return 1

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-NEEDED = ("bash", "env", "dirname", "sed", "git", "mktemp", "rm", "mkdir", "tail")
+NEEDED = ("bash", "env", "dirname", "sed", "git", "mktemp", "rm", "mkdir", "mv", "chmod", "tail")
 """What the scripts call themselves."""
 
 

@@ -93,6 +93,20 @@ def test_sbom_is_written_from_the_saved_image(builders, tmp_path):
     assert f"--source-name millrace/spark --source-version {VERSION}" in called
 
 
+def test_sbom_builds_syft_once_where_there_is_none(builders, tmp_path):
+    builders.hide("syft")
+    builders.program(
+        "go", 'printf "#!/bin/bash\\necho scanned >>\\"$RECORD\\"\\n" >"$GOBIN/syft"; chmod +x "$GOBIN/syft"'
+    )
+    settings = {"SBOM_DIRECTORY": str(tmp_path), "MILLRACE_HOME": str(tmp_path / "home")}
+    for _ in range(2):
+        result = builders.run(SBOM, "spark", **settings)
+        assert result.returncode == 0, result.stderr
+    called = " ".join(builders.called())
+    assert called.count("go install github.com/anchore/syft/cmd/syft@v") == 1
+    assert called.count("scanned") == 2
+
+
 def test_sbom_of_an_image_that_is_not_built_says_what_to_do(builders, tmp_path):
     builders.program("syft")
     builders.program("docker", '[[ "$1" != save ]] || { echo "no such image" >&2; exit 1; }')

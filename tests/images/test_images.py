@@ -12,6 +12,7 @@ from embedded import jars
 from embedded.class_archive import QUICK_START
 from embedded.paths import REPOSITORY
 from embedded.versions import versions
+from tests.go_tools import go_tool
 from tests.images.builder import Container, Store
 from tests.images.dockerfiles import IMAGES, VERSION, name_of
 
@@ -232,9 +233,8 @@ def test_spark_executor_says_what_is_missing(spark: Container) -> None:
 
 def test_sbom_names_packages_of_every_kind(store: Store, tmp_path: Path) -> None:
     """Debian's, Python's and Java's; for the Spark image, which has them all."""
-    if shutil.which("syft") is None and shutil.which("go") is None:
-        pytest.skip("needs syft, or Go to build it: install one of them")
-    store.run("env", f"SBOM_DIRECTORY={tmp_path}", str(REPOSITORY / "images" / "sbom.sh"), "spark", seconds=1500)
+    settings = [f"SYFT={shutil.which('syft') or go_tool('syft')}", f"SBOM_DIRECTORY={tmp_path}"]
+    store.run("env", *settings, str(REPOSITORY / "images" / "sbom.sh"), "spark", seconds=600)
     written = json.loads((tmp_path / "spark.cdx.json").read_text())
     assert written["bomFormat"] == "CycloneDX"
     found = {each["purl"].partition("?")[0] for each in written["components"] if "purl" in each}
