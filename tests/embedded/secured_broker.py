@@ -9,7 +9,6 @@ from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -20,6 +19,7 @@ from confluent_kafka.admin import (
 from embedded.broker import Broker, BrokerSettings
 from embedded.ports import LOOPBACK, free_port
 from tests.certificates import Authority
+from tests.topics import admin_of
 
 PATTERNS = {"literal": ResourcePatternType.LITERAL, "prefix": ResourcePatternType.PREFIXED}
 
@@ -74,7 +74,7 @@ class SecuredBroker(Broker):
 
     def add_user(self, name: str, password: str, rules: list[dict[str, Any]]) -> None:
         """Make a user with the rules of a KafkaUser's `spec.authorization.acls`, as Strimzi's user operator does."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = admin_of(self.bootstrap_servers)
         credential = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(name, credential, password.encode())
         for done in admin.alter_user_scram_credentials([change]).values():
@@ -83,7 +83,7 @@ class SecuredBroker(Broker):
 
     def allow(self, name: str, rules: list[dict[str, Any]]) -> None:
         """Give a user the rights of such rules."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
+        admin = admin_of(self.bootstrap_servers)
         bindings = list(dict.fromkeys(binding for rule in rules for binding in acl_bindings(name, rule)))
         for done in admin.create_acls(bindings).values():
             done.result(30)

@@ -18,11 +18,12 @@ from typing import Any
 import duckdb
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from deltalake import DeltaTable
 
 from embedded.broker import Broker
 from embedded.ports import free_port
+from tests.topics import create_topics, delete_topics
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "spark-apps/event-windows"
@@ -38,10 +39,8 @@ class Topics:
         name = f"test-{uuid.uuid4().hex[:8]}"
         self.events, self.windows, self.dead = f"{name}-events", f"{name}-windows", f"{name}-dead"
         self.servers = broker.bootstrap_servers
-        self._admin = AdminClient({"bootstrap.servers": self.servers})
         new = [NewTopic(self.events, partitions, 1), NewTopic(self.windows, 2, 1), NewTopic(self.dead, 1, 1)]
-        for future in self._admin.create_topics(new).values():
-            future.result(30)
+        create_topics(self.servers, *new)
         self.producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 5, "enable.idempotence": True})
 
     def send(self, partition: int, values: Iterable[bytes | None], key: bytes | None = b"k") -> None:
@@ -71,8 +70,7 @@ class Topics:
 
     def close(self) -> None:
         self.producer.flush(10)
-        for future in self._admin.delete_topics([self.events, self.windows, self.dead]).values():
-            future.result(30)
+        delete_topics(self.servers, self.events, self.windows, self.dead)
 
 
 def message(time_: datetime, kind: str = "departed", **fields: Any) -> bytes:

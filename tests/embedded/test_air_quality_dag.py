@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from embedded.broker import Broker
 from millrace.kafka import load_topics
 from millrace.targets.state import AppDirectory, signal_group
 from tests.dags.conftest import REPOSITORY, airflow_database, only
+from tests.topics import delete_topics
 
 __all__ = ["airflow_database"]
 
@@ -75,10 +75,8 @@ def outcome(
         )
     finally:
         end_what_is_left(home)
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
         # The DAG makes every topic of the contract that is missing.
-        for future in admin.delete_topics(list(load_topics(REPOSITORY / "contracts/topics.yaml"))).values():
-            future.exception(30)
+        delete_topics(broker.bootstrap_servers, *load_topics(REPOSITORY / "contracts/topics.yaml"))
         shutil.rmtree(home, ignore_errors=True)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 
 from embedded.broker import Broker, BrokerSettings
 from embedded.errors import UserError
 from embedded.java import Java
 from embedded.ports import free_port
+from tests.topics import admin_of, create_topics
 
 pytestmark = pytest.mark.embedded
 
@@ -45,8 +46,7 @@ def read_all(broker: Broker, topic: str, count: int) -> list[int]:
 
 
 def create(broker: Broker, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(topic, 1)])[topic].result(timeout=30)
+    create_topics(broker.bootstrap_servers, NewTopic(topic, 1))
 
 
 def test_a_cluster_id_that_begins_with_a_hyphen_is_no_option(
@@ -85,7 +85,7 @@ def test_data_survive_a_change_of_ports(own_broker: Broker, java: Java, kafka_ja
 
 
 def test_topics_are_not_created_by_accident(broker: Broker) -> None:
-    metadata = AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics("misspelt", timeout=10)
+    metadata = admin_of(broker.bootstrap_servers).list_topics("misspelt", timeout=10)
     assert metadata.topics["misspelt"].error is not None
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from deltalake import DeltaTable, QueryBuilder
 
 from embedded.broker import Broker
@@ -29,6 +29,7 @@ from ingest.consumer import Batch, ConsumerSettings, consume
 from ingest.consumer_metrics import ConsumerMetrics
 from ingest.errors import BadInputError
 from ingest.sender import StopRequest
+from tests.topics import admin_of, create_topics, delete_topics
 
 pytestmark = pytest.mark.embedded
 
@@ -45,10 +46,8 @@ class Topic:
         self.name = f"consumed-{uuid.uuid4().hex[:12]}"
         self.group = f"{self.name}-group"
         self.dead = f"{self.name}-dead-letter"
-        self.admin = AdminClient({"bootstrap.servers": self.servers})
-        new = [NewTopic(self.name, PARTITIONS, 1), NewTopic(self.dead, 1, 1)]
-        for done in self.admin.create_topics(new).values():
-            done.result(30)
+        self.admin = admin_of(self.servers)
+        create_topics(self.servers, NewTopic(self.name, PARTITIONS, 1), NewTopic(self.dead, 1, 1))
         self.producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 5})
         self.sent = 0
 
@@ -74,8 +73,7 @@ class Topic:
         return {each.partition: each.offset for each in found if each.topic == self.name}
 
     def close(self) -> None:
-        for done in self.admin.delete_topics([self.name, self.dead]).values():
-            done.result(30)
+        delete_topics(self.servers, self.name, self.dead)
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 
 from embedded.broker import BrokerSettings
 from embedded.paths import REPOSITORY
 from embedded.ports import free_port
 from ingest import contracts, simulate
 from tests.embedded.secured_broker import SecuredBroker
+from tests.topics import create_topics
 
 pytestmark = pytest.mark.embedded
 
@@ -110,10 +111,8 @@ def hubs(java, kafka_jars) -> Iterator[Hubs]:
     try:
         broker.start()
         broker.allow(USER, LISTEN)
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
         names = ("trades", "others", "market-data", "market-data-dead-letter")
-        for done in admin.create_topics([NewTopic(name, 3, 1) for name in names]).values():
-            done.result(30)
+        create_topics(broker.bootstrap_servers, *(NewTopic(name, 3, 1) for name in names))
         yield broker
     finally:
         broker.kill()

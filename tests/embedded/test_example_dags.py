@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from embedded.broker import Broker
 from millrace.kafka import load_topics
 from tests.dags.conftest import REPOSITORY, airflow_database, only
+from tests.topics import delete_topics
 
 __all__ = ["airflow_database"]
 
@@ -65,9 +65,7 @@ def run(
 
     yield test
     topics = list(load_topics(REPOSITORY / "contracts/topics.yaml"))
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    for future in admin.delete_topics(topics).values():
-        future.exception(30)
+    delete_topics(broker.bootstrap_servers, *topics)
     shutil.rmtree(home, ignore_errors=True)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.server import ServerConnection
 
@@ -26,6 +26,7 @@ from embedded.ports import free_port
 from ingest import simulate
 from ingest.simulate import SimulationSettings
 from tests.embedded.conftest import wait_until
+from tests.topics import create_topics, delete_topics
 from tests.unit.ingest.feeds.sources import (
     Answer,
     Request,
@@ -90,14 +91,11 @@ class Target:
 @pytest.fixture
 def target(broker: Broker) -> Iterator[Target]:
     found = Target(broker, f"feeds-{uuid.uuid4().hex[:12]}")
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     names = [found.topic, found.dead]
-    for made in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
-        made.result(30)
+    create_topics(broker.bootstrap_servers, *(NewTopic(name, PARTITIONS, 1) for name in names))
     wait_until(found.readable, 60)
     yield found
-    for gone in admin.delete_topics(names).values():
-        gone.result(30)
+    delete_topics(broker.bootstrap_servers, *names)
 
 
 class Feed:

@@ -4,12 +4,13 @@ from datetime import datetime, timedelta
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import NewPartitions
 
 from streamkit.checkpoint import inspect, local_listing
 from tests.embedded.conftest import wait_until
 from tests.embedded.generated import letters_of
 from tests.embedded.spark_driver import PARTITIONS, Topics, message, windows_of
+from tests.topics import admin_of
 
 pytestmark = pytest.mark.embedded
 
@@ -27,12 +28,11 @@ def send(topics: Topics, partition: int, moments: list[tuple[datetime, str]]) ->
 
 def grow(topics: Topics) -> None:
     """Give the input topic more partitions, and the topics a producer that knows them."""
-    address = {"bootstrap.servers": topics.servers}
-    admin = AdminClient(address)
+    admin = admin_of(topics.servers)
     for future in admin.create_partitions([NewPartitions(topics.events, AFTER)]).values():
         future.result(30)
     wait_until(lambda: len(admin.list_topics(topics.events, 30).topics[topics.events].partitions) == AFTER)
-    topics.producer = Producer({**address, "enable.idempotence": True})
+    topics.producer = Producer({"bootstrap.servers": topics.servers, "enable.idempotence": True})
 
 
 def test_the_driver_ends_and_the_next_one_reads_the_new_partitions_from_their_start(topics, driver):

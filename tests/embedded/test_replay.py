@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import NewPartitions, NewTopic
 
 from ingest.contracts import load
 from ingest.flights import DateRange, FlightEvent, load_events
 from ingest.kafka import partition_of
+from tests.topics import admin_of, create_topics, delete_topics
 
 pytestmark = pytest.mark.embedded
 
@@ -43,8 +44,7 @@ def events() -> list[FlightEvent]:
 
 
 def create(broker, name: str, **config: str) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(name, PARTITIONS, 1, config=config)])[name].result(30)
+    create_topics(broker.bootstrap_servers, NewTopic(name, PARTITIONS, 1, config=config))
     wait_for(lambda: readable(broker, name))
 
 
@@ -57,8 +57,7 @@ def readable(broker, name: str) -> bool:
 
 
 def delete(broker, name: str) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.delete_topics([name])[name].result(30)
+    delete_topics(broker.bootstrap_servers, name)
 
 
 def command(broker, topic: str, *arguments: str, feed: str = "replay") -> list[str]:
@@ -275,7 +274,7 @@ def test_records_of_others_behind_its_own_do_not_disturb_it(broker, topic, event
 
 def test_a_changed_number_of_partitions_is_refused(broker, topic):
     summary(run(broker, topic, "--days", "1"))
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    admin = admin_of(broker.bootstrap_servers)
     admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(30)
     wait_for(lambda: len(admin.list_topics(timeout=30).topics[topic].partitions) == PARTITIONS + 1)
     done = run(broker, topic, "--days", "1")
@@ -288,7 +287,7 @@ def test_a_missing_topic_is_named_and_not_created(broker):
     done = run(broker, name)
     assert done.returncode == 2
     assert f"the topic {name} doesn't exist" in done.stderr.splitlines()[-1]
-    assert name not in AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=30).topics
+    assert name not in admin_of(broker.bootstrap_servers).list_topics(timeout=30).topics
 
 
 def test_a_message_that_the_broker_refuses_is_a_failure_without_a_gap(broker):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 
 from ingest import letter_group, replay_letters
 from ingest.errors import BadInputError, IngestError
@@ -22,6 +22,7 @@ from ingest.letters import Wanted
 from ingest.progress import Metrics, Progress
 from ingest.replay_letters import LetterSettings
 from ingest.sender import StopRequest
+from tests.topics import admin_of, create_topics, delete_topics
 
 pytestmark = pytest.mark.embedded
 
@@ -86,16 +87,13 @@ class Letters:
 def letters(broker) -> Iterator[Letters]:
     name = f"test-letters-{uuid.uuid4().hex[:8]}"
     found = Letters(broker.bootstrap_servers, name, f"{name}-dead-letter")
-    admin = AdminClient({"bootstrap.servers": found.servers})
     new = [
         NewTopic(found.source, 3, 1, config={"max.message.bytes": "20000"}),
         NewTopic(found.dead, 2, 1, config={"max.message.bytes": "2000000"}),
     ]
-    for future in admin.create_topics(new).values():
-        future.result(30)
+    create_topics(found.servers, *new)
     yield found
-    for future in admin.delete_topics([found.source, found.dead]).values():
-        future.result(30)
+    delete_topics(found.servers, found.source, found.dead)
 
 
 def texts(*numbers: int) -> list[str]:
@@ -158,7 +156,7 @@ def test_what_cannot_go_back_is_named_and_holds_nobody_up(letters):
     assert "no-such-topic doesn't exist" in why[3]
     assert letters.values() == texts(0, 6)
     # They are not forgotten: the cause may be mended.
-    admin = AdminClient({"bootstrap.servers": letters.servers})
+    admin = admin_of(letters.servers)
     from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
     entry = ConfigEntry("max.message.bytes", "100000", incremental_operation=AlterConfigOpType.SET)

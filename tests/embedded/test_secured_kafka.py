@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from deltalake import DeltaTable
 
 from embedded.broker import BrokerSettings
@@ -27,6 +27,7 @@ from millrace.errors import MillraceError
 from tests.charts.render import by_name, render_chart
 from tests.embedded.secured_broker import SecuredBroker
 from tests.embedded.spark_driver import Driver, Topics, message, windows_of
+from tests.topics import create_topics
 
 pytestmark = pytest.mark.embedded
 
@@ -48,11 +49,9 @@ class Cluster:
 
     def make_topics(self) -> None:
         """Make every topic anew, so that no test sees another's records."""
-        admin = AdminClient({"bootstrap.servers": self.broker.bootstrap_servers})
         config = {"bootstrap.servers": self.broker.bootstrap_servers}
         dag_kafka.delete_topics(config, TOPICS)
-        for done in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in TOPICS]).values():
-            done.result(30)
+        create_topics(self.broker.bootstrap_servers, *(NewTopic(name, PARTITIONS, 1) for name in TOPICS))
 
     def environment(self, user: str, **changes: str) -> dict[str, str]:
         """What a pod of that user gets."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 
 from millrace.errors import OwnedByAnotherError
 from millrace.recovery import Request, Result, manifest_of, run_tool
@@ -24,6 +24,7 @@ from streamkit.recovery.table import newest_batch
 from tests.dags.conftest import airflow_database, run_python
 from tests.embedded.spark_driver import PARTITIONS, Driver, Topics, windows_of
 from tests.embedded.test_event_windows import DAY, skewed
+from tests.topics import admin_of, create_topics, delete_topics
 from tests.unit.millrace.conftest import eventually
 from tests.unit.streamkit.checkpoints import fingerprint, kafka_checkpoint
 
@@ -165,14 +166,13 @@ writer.start().awaitTermination()
 def topic(broker: Any) -> Iterator[str]:
     """Two partitions with ten records each."""
     name = f"test-recovery-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(30)
+    create_topics(broker.bootstrap_servers, NewTopic(name, 2, 1))
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
     for number in range(20):
         producer.produce(name, b"value %d" % number, partition=number % 2)
     assert producer.flush(30) == 0
     yield name
-    admin.delete_topics([name])[name].result(30)
+    delete_topics(broker.bootstrap_servers, name)
 
 
 def test_a_stateless_query_goes_on_at_the_offsets_that_were_chosen(
@@ -202,7 +202,7 @@ def test_a_stateless_query_goes_on_at_the_offsets_that_were_chosen(
 def test_offsets_that_the_topic_does_not_have_are_found(
     topic: str, broker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    admin = admin_of(broker.bootstrap_servers)
     admin.delete_records([TopicPartition(topic, 0, 6)])[TopicPartition(topic, 0)].result(30)
 
     def check(name: str, **offsets: int) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 
 from embedded import broker as embedded_broker
 from embedded import jars
@@ -13,6 +13,7 @@ from embedded.settings import load_settings
 from tests.charts.render import by_name, render_chart
 from tests.monitoring.conftest import exposition
 from tests.monitoring.exposition import listed, served
+from tests.topics import create_topics
 
 pytestmark = pytest.mark.embedded
 
@@ -52,8 +53,7 @@ def kafka(tmp_path_factory):
 
 def _use(servers):
     """Write to a topic and read from it: metrics of topics appear with their first request."""
-    admin = AdminClient({"bootstrap.servers": servers})
-    admin.create_topics([NewTopic("events", 1, 1)])["events"].result(30)
+    create_topics(servers, NewTopic("events", 1, 1))
     producer = Producer({"bootstrap.servers": servers})
     producer.produce("events", b"one")
     assert producer.flush(30) == 0
