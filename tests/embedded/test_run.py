@@ -53,31 +53,6 @@ def assert_nothing_left(millrace: CommandLine) -> None:
     assert not (millrace.home / "instance.json").exists()
 
 
-def test_kafka_is_killed_in_mid_run_then_the_same_again_with_resume(millrace: CommandLine) -> None:
-    # At this pace the replay takes some 12 s, so that the broker dies in the middle of it.
-    process = millrace.start("run", "--days", DAYS, "--pace", "15000")
-    wait_until(millrace.instance, process=process)
-    wait_until(lambda: "stream: events in" in output(process), process=process)
-    broker = kafka_process(millrace.instance() or "")
-    assert broker is not None
-    broker.kill()
-    assert process.wait(300) == 0, output(process)
-    text = output(process)
-    assert "Kafka has ended unexpectedly; starting it again on the same data." in text
-    assert "Success: every task succeeded and every window is exactly right." in text
-    first = summary_of(text)
-    assert first["verification_passed"] is True
-    assert_nothing_left(millrace)
-
-    again = millrace.start("run", "--days", DAYS, "--resume")
-    wait_until(millrace.instance, process=again)
-    assert again.wait(300) == 0, output(again)
-    second = summary_of(output(again))
-    assert (second["windows"], second["events_by_type"]) == (first["windows"], first["events_by_type"])
-    assert second["records_already_there"] == first["records_sent"] + first["records_already_there"]
-    assert_nothing_left(millrace)
-
-
 MOMENTS: dict[str, Callable[[CommandLine, "Popen[str]"], object]] = {
     "home claimed": lambda millrace, process: millrace.instance(),
     "parts launched": lambda millrace, process: kafka_process(millrace.instance() or ""),
@@ -101,7 +76,9 @@ def test_interrupted(millrace: CommandLine, moment: str) -> None:
     assert_nothing_left(millrace)
 
 
-def test_interrupted_while_it_shuts_down_and_the_next_run_works(millrace: CommandLine) -> None:
+def test_interrupted_while_it_shuts_down_then_kafka_is_killed_then_the_same_again_with_resume(
+    millrace: CommandLine,
+) -> None:
     process = millrace.start("run", "--days", DAYS)
     wait_until(lambda: "start_streaming: watching" in output(process), 300, process)
     millrace.instance()
@@ -112,10 +89,27 @@ def test_interrupted_while_it_shuts_down_and_the_next_run_works(millrace: Comman
     assert "Stopping already" in output(process)
     assert_nothing_left(millrace)
 
-    following = millrace.start("run", "--days", DAYS)
+    # At this pace the replay takes some 12 s, so that the broker dies in the middle of it.
+    following = millrace.start("run", "--days", DAYS, "--pace", "15000")
     wait_until(millrace.instance, process=following)
+    wait_until(lambda: "stream: events in" in output(following), process=following)
+    broker = kafka_process(millrace.instance() or "")
+    assert broker is not None
+    broker.kill()
     assert following.wait(300) == 0, output(following)
-    assert summary_of(output(following))["verification_passed"] is True
+    text = output(following)
+    assert "Kafka has ended unexpectedly; starting it again on the same data." in text
+    assert "Success: every task succeeded and every window is exactly right." in text
+    first = summary_of(text)
+    assert first["verification_passed"] is True
+    assert_nothing_left(millrace)
+
+    again = millrace.start("run", "--days", DAYS, "--resume")
+    wait_until(millrace.instance, process=again)
+    assert again.wait(300) == 0, output(again)
+    second = summary_of(output(again))
+    assert (second["windows"], second["events_by_type"]) == (first["windows"], first["events_by_type"])
+    assert second["records_already_there"] == first["records_sent"] + first["records_already_there"]
     assert_nothing_left(millrace)
 
 

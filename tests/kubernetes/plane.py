@@ -201,9 +201,12 @@ class ControlPlane:
         self._run("kube-controller-manager", command)
 
     def end(self) -> None:
-        """End everything: whoever asks before whom he asks."""
+        """End everything at once: whoever asks before whom he asks.
+
+        What they hold is needed no more, and an API server that is asked to end waits for everybody who watches.
+        """
         for name in reversed(list(self._running)):
-            self._running.pop(name).end()
+            self._running.pop(name).end(signal.SIGKILL)
 
     def answers(self, path: str) -> bool:
         """Whether the API server says `ok` to a path."""
