@@ -17,19 +17,25 @@ LOGIN_MODULES = {
 }
 
 
+COMPRESSION = "zstd"
+"""Of what is written, as in Millrace's topics (docs/decisions/0016): a broker keeps such batches as they come."""
+
+
 class KafkaError(RuntimeError):
     """Kafka cannot be asked, or the topic is not there; the message is one sentence that says what to do."""
 
 
 def kafka_options(endpoint: SourceSettings | KafkaSinkSettings) -> dict[str, str]:
-    """Return how to reach Kafka, as options of Spark's source or sink; for a sink its topic too.
+    """Return how to reach Kafka, as options of Spark's source or sink; for a sink its topic and compression too.
 
-    Raises SettingsError as `security_properties` does.
+    The endpoint's own options come before the defaults. Raises SettingsError as `security_properties` does.
     """
     options = {name: value for name, value in endpoint.options.items() if name.startswith("kafka.")}
-    topic = {"topic": endpoint.topic} if isinstance(endpoint, KafkaSinkSettings) else {}
+    sink = {}
+    if isinstance(endpoint, KafkaSinkSettings):
+        sink = {"topic": endpoint.topic, "kafka.compression.type": COMPRESSION}
     security = {f"kafka.{name}": value for name, value in security_properties(endpoint.security).items()}
-    return {"kafka.bootstrap.servers": endpoint.bootstrap_servers, **topic, **security, **options}
+    return {"kafka.bootstrap.servers": endpoint.bootstrap_servers, **sink, **security, **options}
 
 
 def security_properties(security: KafkaSecuritySettings) -> dict[str, str]:
