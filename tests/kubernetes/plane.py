@@ -24,7 +24,6 @@ from tests.kubernetes.programs import program
 
 START_SECONDS = 120
 PARENT_DEATH_SIGNAL = 1
-END_SECONDS = 30
 CONTROLLERS = (
     "namespace-controller",
     "serviceaccount-controller",
@@ -77,15 +76,10 @@ class Process:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it, by force if it has to be."""
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-            try:
-                self._process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+    def end(self) -> None:
+        """End it at once: its data are needed no more, and an API server would wait for everybody who watches."""
+        self._process.kill()
+        self._process.wait()
 
 
 class ControlPlane:
@@ -182,7 +176,7 @@ class ControlPlane:
 
     def stop_api(self) -> None:
         """End the API server; etcd keeps all objects."""
-        self._running.pop("kube-apiserver").end(signal.SIGKILL)  # it would wait for everybody who watches something
+        self._running.pop("kube-apiserver").end()
 
     def start_controllers(self, names: Sequence[str] = CONTROLLERS, **settings: object) -> None:
         """Start the controllers; the definitions of the kinds whose objects they clean up must be there already."""
@@ -201,12 +195,9 @@ class ControlPlane:
         self._run("kube-controller-manager", command)
 
     def end(self) -> None:
-        """End everything at once: whoever asks before whom he asks.
-
-        What they hold is needed no more, and an API server that is asked to end waits for everybody who watches.
-        """
+        """End everything: whoever asks before whom he asks."""
         for name in reversed(list(self._running)):
-            self._running.pop(name).end(signal.SIGKILL)
+            self._running.pop(name).end()
 
     def answers(self, path: str) -> bool:
         """Whether the API server says `ok` to a path."""

@@ -7,7 +7,6 @@ kubectl, helm, and what the tests themselves open find the cluster, and nothing 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -201,7 +200,7 @@ class Node(ControlPlane):
 
     def stop_kubelet(self) -> None:
         """End the kubelet at once; the pods go on."""
-        self._running.pop("kubelet").end(signal.SIGKILL)
+        self._running.pop("kubelet").end()
 
     def _ready_since(self, moment: datetime) -> bool:
         """Whether the kubelet has been heard of since, and says that all is well."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.local.namespaces import Namespaces
-from tests.kubernetes.plane import END_SECONDS, Process
+from tests.kubernetes.plane import Process
 
 
 class InsideProcess(Process):
@@ -34,11 +34,8 @@ class InsideProcess(Process):
         """Whether it has not ended."""
         return self._namespaces.status(self._name) is None
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it, by force if it has to be."""
-        self._namespaces.signal(self._name, number)
-        deadline = time.monotonic() + END_SECONDS
+    def end(self) -> None:
+        """End it at once."""
+        self._namespaces.signal(self._name, signal.SIGKILL)
         while self.runs():
-            if time.monotonic() > deadline:
-                self._namespaces.signal(self._name, signal.SIGKILL)
             time.sleep(0.05)
