@@ -1,14 +1,17 @@
 """Topics of the brokers that tests start."""
 
-from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from millrace import kafka
+
 ANSWER_SECONDS = 30
+QUIET = {"log_level": 5}
+"""Warnings only: not what a client forgets at its end."""
 
 
 def admin_of(servers: str) -> AdminClient:
-    """Return an administrator's client that prints warnings only, not what it forgets at its end."""
-    return AdminClient({"bootstrap.servers": servers, "log_level": 5})
+    """Return an administrator's client."""
+    return AdminClient({"bootstrap.servers": servers, **QUIET})
 
 
 def create_topics(servers: str, *topics: NewTopic) -> None:
@@ -19,11 +22,5 @@ def create_topics(servers: str, *topics: NewTopic) -> None:
 
 
 def delete_topics(servers: str, *names: str) -> None:
-    """Delete topics; those that are not there are passed over. Raises KafkaException if one can't be deleted."""
-    admin = admin_of(servers)
-    for done in admin.delete_topics(list(names)).values():
-        error = done.exception(ANSWER_SECONDS)
-        if error and not (
-            isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-        ):
-            raise error
+    """Delete topics and wait until they are gone; others are passed over. Raises MillraceError as `millrace` does."""
+    kafka.delete_topics({"bootstrap.servers": servers, **QUIET}, names)
