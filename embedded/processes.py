@@ -26,6 +26,14 @@ def members(instance: str) -> list[psutil.Process]:
     return found
 
 
+def command_line(process: psutil.Process) -> list[str]:
+    """The process's command line, one string for each argument; an empty list if the process has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def end_all(instance: str, grace_seconds: float = 5.0) -> int:
     """End every process of an instance: SIGTERM, then SIGKILL; return how many there were.
 

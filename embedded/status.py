@@ -14,7 +14,7 @@ from rich.table import Table
 
 from embedded.errors import UserError
 from embedded.instance import is_claimed, read_record
-from embedded.processes import members, memory_mebibytes
+from embedded.processes import command_line, members, memory_mebibytes
 from embedded.settings import Settings
 from millrace.targets.state import AppDirectory, is_held
 
@@ -53,7 +53,7 @@ def _parts(settings: Settings, supervisor: int) -> Iterator[tuple[str, int, Path
     yield "supervisor", supervisor, log if log.exists() else None
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(supervisor).children():
-            if "kafka.Kafka" in child.cmdline():
+            if "kafka.Kafka" in command_line(child):
                 yield "kafka", child.pid, settings.logs / "kafka.log"
     with contextlib.suppress(OSError, ValueError):
         for name, pid in json.loads((settings.logs / "airflow-processes.json").read_bytes()).items():

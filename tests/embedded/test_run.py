@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from embedded.processes import members
+from embedded.processes import command_line, members
 from tests.embedded.conftest import CommandLine, interrupt, output, wait_until
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
@@ -44,7 +44,7 @@ def summary_of(text: str) -> dict:
 
 
 def kafka_process(instance: str) -> psutil.Process | None:
-    return next((one for one in members(instance) if "kafka.Kafka" in one.cmdline()), None)
+    return next((one for one in members(instance) if "kafka.Kafka" in command_line(one)), None)
 
 
 def assert_nothing_left(millrace: CommandLine) -> None:
@@ -140,7 +140,7 @@ def test_up_refuses_a_second_and_down_cleans_up_after_a_kill(millrace: CommandLi
     for process in (psutil.Process(record["pid"]), *members(instance)):
         for connection in process.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN:
-                assert connection.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1", "::1"), process.cmdline()
+                assert connection.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1", "::1"), command_line(process)
 
     broker = kafka_process(instance)
     assert broker is not None
