@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import uuid
@@ -122,6 +123,8 @@ class Driver:
         self.storage.mkdir(exist_ok=True)
         self.stop_file.unlink(missing_ok=True)
         self.port = free_port()
+        # One that is killed leaves files there; they go with the test's folder.
+        temporary = tempfile.mkdtemp(prefix="temporary-", dir=self.storage)
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "SPARK_"))
         }
@@ -134,7 +137,8 @@ class Driver:
             "MILLRACE_METRICS_PORT": str(self.port),
             "KAFKA_BOOTSTRAP_SERVERS": self.topics.servers,
             "SPARK_LOCAL_IP": "127.0.0.1",
-            "SPARK_SUBMIT_OPTS": self.submit_options,
+            "SPARK_SUBMIT_OPTS": f"{self.submit_options} -Djava.io.tmpdir={temporary}",
+            "TMPDIR": temporary,
         } | self.environment
         settings = [
             f"source.topic={self.topics.events}",

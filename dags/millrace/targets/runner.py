@@ -10,6 +10,8 @@ small.
 import argparse
 import os
 import select
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +120,7 @@ class Supervisor:
         port = free_port()
         environment = {
             **self.spec.environment,
+            **self._temporary(),
             "MILLRACE_METRICS_HOST": "127.0.0.1",
             "MILLRACE_METRICS_PORT": str(port),
         }
@@ -149,8 +152,21 @@ class Supervisor:
         code = self._wait_for(driver)
         # A driver is more than its first process (spark-submit: a JVM and Python): none may outlive it.
         kill_group(driver.pid, signal.SIGKILL)
+        shutil.rmtree(self.directory.temporary, ignore_errors=True)
         self.status |= {"driver": None, "metrics_url": None, "exit_code": code}
         return code
+
+    def _temporary(self) -> dict[str, str]:
+        """Make an empty folder for temporary files; return what tells Python and Java of it.
+
+        One that is killed can't remove its own, and Spark's are large: state, shuffled and cached data.
+        """
+        folder = self.directory.temporary
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+        # Before the user's options, so that a folder of theirs is taken.
+        options = f"{shlex.quote(f'-Djava.io.tmpdir={folder}')} {self.spec.environment.get('SPARK_SUBMIT_OPTS', '')}"
+        return {"TMPDIR": str(folder), "SPARK_SUBMIT_OPTS": options.strip()}
 
     def _wait_for(self, driver: subprocess.Popen[bytes]) -> int:
         killed_at: float | None = None

@@ -46,6 +46,11 @@ class AppDirectory:
         """The status file that a job writes."""
         return self.path / "result.json"
 
+    @property
+    def temporary(self) -> Path:
+        """Where drivers put temporary files; empty when one starts, gone when it has ended."""
+        return self.path / "tmp"
+
     def log(self, attempt: int) -> Path:
         """Output of the driver of the given try, counted from 1."""
         return self.path / f"driver-{attempt}.log"

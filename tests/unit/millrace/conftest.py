@@ -27,7 +27,7 @@ spec:
 
 # Counts its starts, notes if another one runs at the same time, and ends when it is asked to by the control file.
 DRIVER = """
-import fcntl, os, signal, sys, time
+import fcntl, os, signal, sys, tempfile, time
 from pathlib import Path
 folder, behaviour = Path(sys.argv[1]), sys.argv[2]
 alone = open(folder / "alone", "a")
@@ -35,9 +35,12 @@ try:
     fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     (folder / "overlap").touch()
+print("driver", os.getpid(), behaviour, flush=True)
+scratch = Path(tempfile.mkdtemp())
+with open(folder / "scratch", "a") as places:
+    places.write(f"{scratch} {len(list(scratch.parent.iterdir()))} {os.environ['SPARK_SUBMIT_OPTS']}\\n")
 with open(folder / "starts", "a") as starts:
     starts.write(f"{os.getpid()} {os.environ['MILLRACE_METRICS_HOST']}:{os.environ['MILLRACE_METRICS_PORT']}\\n")
-print("driver", os.getpid(), behaviour, flush=True)
 if behaviour.startswith("exit"):
     sys.exit(int(behaviour[4:]))
 if behaviour == "stubborn":

@@ -49,6 +49,23 @@ def test_each_try_gets_a_metrics_address_that_the_status_names(application: Appl
     assert application.addresses()[1].startswith("127.0.0.1:")
 
 
+def test_what_a_killed_driver_leaves_is_gone_before_the_next_one_starts_and_after_the_last(
+    application: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_SUBMIT_OPTS", "-Xss4m")
+    application.start(policy="{type: OnFailure, onFailureRetries: 3, onFailureRetryInterval: 0}")
+    application.wait_for_starts(1)
+    application.kill("driver")
+    application.wait_for_starts(2)
+    application.target.stop_application("sample", timeout=10)
+    places = [line.split(" ", 2) for line in (tmp_path / "scratch").read_text().splitlines()]
+    folder = application.directory.temporary
+    # In a folder of its own, for Java as well, with nothing in it but what this very driver has made.
+    assert [(Path(scratch).parent, number) for scratch, number, _ in places] == [(folder, "1")] * 2
+    assert {options for _, _, options in places} == {f"-Djava.io.tmpdir={folder} -Xss4m"}
+    assert not folder.exists()
+
+
 def test_failures_are_limited_by_the_policy(application: Application) -> None:
     application.start(behaviour="exit3", policy="{type: OnFailure, onFailureRetries: 2, onFailureRetryInterval: 0}")
     eventually(lambda: application.state() == "FAILED")
