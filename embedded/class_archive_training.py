@@ -8,6 +8,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+from py4j.java_gateway import JVMView
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -17,9 +18,21 @@ NOBODY = "127.0.0.1:1"
 """A port on which no broker answers: the clients' classes are loaded all the same."""
 UNANSWERED = {"default.api.timeout.ms": "200", "request.timeout.ms": "100", "max.block.ms": "200"}
 
+OBJECT_STORE = {
+    "endpoint": f"http://{NOBODY}",
+    "endpoint.region": "us-east-1",
+    "path.style.access": "true",
+    "aws.credentials.provider": "org.apache.hadoop.fs.s3a.SimpleAWSCredentialsProvider",
+    "access.key": "none",
+    "secret.key": "none",
+    "attempts.maximum": "1",
+    "retry.limit": "0",
+    "connection.establish.timeout": "1s",
+}
+
 
 def main(directory: Path) -> None:
-    """Start a session, run two batches of a windowed count into a Delta table, try to read and write Kafka."""
+    """Start a session, run two batches of a windowed count into a Delta table, ask Kafka, S3 and Kubernetes in vain."""
     spark = (
         SparkSession.builder.appName("class-archive")
         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
@@ -72,7 +85,30 @@ def main(directory: Path) -> None:
     with contextlib.suppress(PySparkException, Py4JError):
         row = spark.range(1).select(F.to_json(F.struct("id")).alias("value"))
         row.write.format("kafka").options(**kafka).option("topic", "none").save()
+    with contextlib.suppress(PySparkException, Py4JError):
+        _ask_object_store(spark)
+    with contextlib.suppress(Py4JError, TypeError):
+        _ask_kubernetes(jvm)
     spark.stop()
+
+
+def _ask_object_store(spark: SparkSession) -> None:
+    """List a bucket where nobody answers, if there are the jars for it."""
+    settings = spark.sparkContext._jsc.hadoopConfiguration()
+    for name, value in OBJECT_STORE.items():
+        settings.set(f"fs.s3a.{name}", value)
+    spark.read.text("s3a://none/none").count()
+
+
+def _ask_kubernetes(jvm: JVMView) -> None:
+    """List pods where nobody answers, as the scheduler of a cluster's drivers does."""
+    kubernetes = jvm.io.fabric8.kubernetes.client
+    server = kubernetes.ConfigBuilder().withMasterUrl(f"http://{NOBODY}").withRequestRetryBackoffLimit(0)
+    client = kubernetes.KubernetesClientBuilder().withConfig(server.build()).build()
+    try:
+        client.pods().list()
+    finally:
+        client.close()
 
 
 if __name__ == "__main__":

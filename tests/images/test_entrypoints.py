@@ -26,6 +26,8 @@ EXECUTOR = {
     "SPARK_RESOURCE_PROFILE_ID": "0",
 }
 
+QUIETLY_SHARED = ["-XX:+UnlockDiagnosticVMOptions", "-XX:ArchiveRelocationMode=0", "-Xlog:cds*=off"]
+
 
 @pytest.fixture
 def container(tmp_path):
@@ -91,6 +93,68 @@ def test_executors_class_path_has_what_the_application_adds(spark):
     spark.run(SPARK, "executor", **EXECUTOR, **more)
     called = spark.called()
     assert called[called.index("-cp") + 1] == "/conf:/hadoop:/extra/*:/opt/spark/jars/*"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """What the image's build leaves for the entrypoint."""
+    folder = tmp_path / "class-archive"
+    folder.mkdir()
+    (folder / "spark.jsa").touch()
+    (folder / "class-path").write_text("/jars/a.jar:/jars/b.jar")
+    return folder
+
+
+@pytest.fixture
+def submit_options(spark):
+    """Reads what the driver's Java would get by SPARK_SUBMIT_OPTS."""
+    written = spark.record.with_name("submit-options")
+    spark.program("tini", f'printf %s "${{SPARK_SUBMIT_OPTS:-}}" >{written}')
+    return written.read_text
+
+
+def test_driver_starts_from_the_archive_with_the_class_path_that_it_was_made_of(spark, archive, submit_options):
+    more = {"SPARK_DRIVER_BIND_ADDRESS": "10.0.0.7", "SPARK_SUBMIT_OPTS": "-Xss4m", "SPARK_CLASS_ARCHIVE": str(archive)}
+    assert spark.run(SPARK, "driver", "local:///app.py", **more).returncode == 0
+    assert spark.called()[-3:] == ["--driver-class-path", "/jars/a.jar:/jars/b.jar", "local:///app.py"]
+    # The user's come last, so that `-Xshare:off` there has the last word.
+    assert submit_options() == f"-XX:SharedArchiveFile={archive}/spark.jsa {' '.join(QUIETLY_SHARED)} -Xss4m"
+
+
+@pytest.mark.parametrize("missing", ["spark.jsa", "class-path", "everything"])
+def test_driver_starts_without_an_archive_that_is_not_there(spark, archive, submit_options, missing):
+    if missing == "everything":
+        shutil.rmtree(archive)
+    else:
+        (archive / missing).unlink()
+    more = {"SPARK_DRIVER_BIND_ADDRESS": "10.0.0.7", "SPARK_CLASS_ARCHIVE": str(archive)}
+    assert spark.run(SPARK, "driver", "local:///app.py", **more).returncode == 0
+    assert "--driver-class-path" not in spark.called()
+    assert submit_options() == ""
+
+
+def test_the_class_path_of_a_driver_s_own_settings_stays(spark, archive, submit_options, tmp_path):
+    settings = tmp_path / "conf"
+    settings.mkdir()
+    (settings / "spark.properties").write_text("spark.app.name=x\nspark.driver.extraClassPath=/mine/*\n")
+    more = {"SPARK_DRIVER_BIND_ADDRESS": "10.0.0.7", "SPARK_CLASS_ARCHIVE": str(archive)}
+    spark.run(SPARK, "driver", "local:///app.py", SPARK_CONF_DIR=str(settings), **more)
+    assert "--driver-class-path" not in spark.called()
+    assert submit_options() == ""
+
+
+def test_executor_starts_from_the_archive_with_the_class_path_that_it_was_made_of(spark, archive):
+    spark.run(SPARK, "executor", **EXECUTOR, SPARK_CLASS_ARCHIVE=str(archive), SPARK_JAVA_OPT_0="-Xshare:off")
+    called = spark.called()
+    assert called[4:9] == [f"-XX:SharedArchiveFile={archive}/spark.jsa", *QUIETLY_SHARED, "-Xshare:off"]
+    assert called[called.index("-cp") + 1] == "/jars/a.jar:/jars/b.jar:/opt/spark/conf:/opt/spark/jars/*"
+
+
+def test_the_class_path_of_an_executor_s_own_settings_stays_first(spark, archive):
+    spark.run(SPARK, "executor", **EXECUTOR, SPARK_CLASS_ARCHIVE=str(archive), SPARK_CLASSPATH="/mine/*")
+    called = spark.called()
+    assert called[called.index("-cp") + 1] == "/opt/spark/conf:/mine/*:/opt/spark/jars/*"
+    assert not any("SharedArchiveFile" in each for each in called)
 
 
 @pytest.mark.parametrize("missing", sorted(EXECUTOR))

@@ -104,7 +104,7 @@ def test_no_build_tool_and_no_cache_stays(container: Container) -> None:
         assert container.execute("sh", "-c", f"command -v {program}").returncode != 0, program
     left = "ls -A /var/lib/apt/lists /var/cache/apt 2>/dev/null; ls -d /build 2>/dev/null; ls -A /tmp"
     lines = container.output("sh", "-c", f"{{ {left}; }} | grep -v : | cat").split()
-    assert set(lines) <= {"hsperfdata_millrace", "table", "job.py", "migrate.log"}
+    assert set(lines) <= {"hsperfdata_millrace", "table", "job.py", "migrate.log", "driver-classes", "executor-classes"}
 
 
 def test_user_can_change_nothing_that_is_run(container: Container) -> None:
@@ -196,7 +196,14 @@ def test_spark_has_the_locked_jars_and_no_artifact_twice(spark: Container) -> No
         assert len(same) == 1, same
 
 
-def test_spark_runs_a_driver(spark: Container, tmp_path: Path) -> None:
+def from_archive(spark: Container, log: str) -> float:
+    """Which share of the classes that a Java of the image loaded, by its log of them, came from the class archive."""
+    sources = [line.rpartition("source: ")[2] for line in spark.output("cat", log).splitlines() if "source: " in line]
+    assert len(sources) > 1_000
+    return sum(source.startswith("shared objects file") for source in sources) / len(sources)
+
+
+def test_spark_runs_a_driver_from_the_class_archive(spark: Container, tmp_path: Path) -> None:
     """As Spark's scheduler starts it, but with its executors in the same process."""
     job = tmp_path / "job.py"
     job.write_text(SPARK_JOB)
@@ -209,11 +216,36 @@ def test_spark_runs_a_driver(spark: Container, tmp_path: Path) -> None:
         ("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog"),
     ):
         options += ["--conf", f"{name}={value}"]
-    result = spark.start("driver", *options, "/tmp/job.py", SPARK_DRIVER_BIND_ADDRESS="127.0.0.1", **LOOPBACK)
+    log = "/tmp/driver-classes"
+    environment = LOOPBACK | {"SPARK_SUBMIT_OPTS": f"{QUICK_START} -Xlog:class+load:file={log}"}
+    result = spark.start("driver", *options, "/tmp/job.py", SPARK_DRIVER_BIND_ADDRESS="127.0.0.1", **environment)
     assert result.returncode == 0, result.stderr[-3000:]
+    # Not among them: what Java or Spark makes as it runs.
+    assert from_archive(spark, log) > 0.6
     assert "total 9900" in result.stdout
     assert f"java {versions()['base_images']['java']}" in result.stdout
     assert result.stdout.count("class ") == 2
+
+
+def test_spark_s_executor_starts_from_the_class_archive(spark: Container) -> None:
+    """It finds no driver, and has loaded what it needs to look for one by then."""
+    log = "/tmp/executor-classes"
+    executor = {
+        "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@127.0.0.1:1",
+        "SPARK_EXECUTOR_ID": "1",
+        "SPARK_EXECUTOR_CORES": "1",
+        "SPARK_EXECUTOR_MEMORY": "512m",
+        "SPARK_APPLICATION_ID": "none",
+        "SPARK_EXECUTOR_POD_IP": "127.0.0.1",
+        "SPARK_EXECUTOR_POD_NAME": "none",
+        "SPARK_RESOURCE_PROFILE_ID": "0",
+        "SPARK_JAVA_OPT_0": QUICK_START,
+        "SPARK_JAVA_OPT_1": f"-Xlog:class+load:file={log}",
+    }
+    result = spark.start("executor", **LOOPBACK, **executor)
+    assert result.returncode != 0
+    assert "127.0.0.1:1" in result.stdout + result.stderr
+    assert from_archive(spark, log) > 0.6
 
 
 def test_spark_has_the_apps(spark: Container) -> None:
