@@ -40,8 +40,8 @@ __all__ = [
 FOLDER = Path(__file__).parent
 # Some 70 s of events.
 HEALTHY = Options(date(2013, 1, 1), days=3, pace=3600)
-# Events come all the time, for more than seven minutes: as long as driver and faults take, one after the other.
-FAULTED = Options(date(2013, 1, 8), days=1, pace=190)
+# Events come all the time, for nearly seven minutes: as long as driver and faults take, one after the other.
+FAULTED = Options(date(2013, 1, 8), days=1, pace=215)
 HEALTHY_SECONDS = 900
 FAULTED_SECONDS = 1500
 SETTLE_SECONDS = 40
