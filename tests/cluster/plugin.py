@@ -40,8 +40,8 @@ __all__ = [
 FOLDER = Path(__file__).parent
 # Some 70 s of events.
 HEALTHY = Options(date(2013, 1, 1), days=3, pace=3600)
-# Events come all the time, for nearly seven minutes: as long as driver and faults take, one after the other.
-FAULTED = Options(date(2013, 1, 8), days=1, pace=215)
+# Events come all the time, for more than six minutes: as long as driver and faults take, one after the other.
+FAULTED = Options(date(2013, 1, 8), days=1, pace=230)
 HEALTHY_SECONDS = 900
 FAULTED_SECONDS = 1500
 SETTLE_SECONDS = 40
@@ -155,18 +155,20 @@ def note_times(platform: Platform, run: Run) -> None:
 
 
 @pytest.fixture(scope="session")
-def scaled_stream(platform: Platform, finished_run: Healthy) -> scaling.Scaled:
-    """A stream that has read the events of the undisturbed run, and whose executors were watched."""
+def scaled_stream(platform: Platform, finished_run: Healthy) -> Iterator[scaling.Scaled]:
+    """A stream that has read the events of the undisturbed run, and whose executors were watched; it still runs."""
     found = scaling.scale_a_stream(platform)
     TIMES.note("scaling: first executor ready until a second one is, while tasks wait", found.up)
     TIMES.note("scaling: last batch done until one executor is left", found.down)
-    return found
+    yield found
+    if platform.theirs:  # Else it has gone with the platform.
+        scaling.remove(platform)
 
 
 @pytest.fixture(scope="session")
-def killed_stream(platform: Platform, finished_run: Healthy) -> doomed.Killed:
-    """A stream of its own that Prometheus had seen, and whose driver was then killed for good."""
-    return doomed.kill_a_stream(platform)
+def killed_stream(platform: Platform, scaled_stream: scaling.Scaled) -> doomed.Killed:
+    """The stream that was scaled, when Prometheus had seen it and its driver was then killed for good."""
+    return doomed.kill_a_stream(platform, scaling.NAME)
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +189,7 @@ class Faulted:
 def faulted_run(platform: Platform, finished_run: Healthy, killed_stream: doomed.Killed) -> Iterator[Faulted]:
     """A run that was disturbed, and has ended.
 
-    It begins when the doomed stream is killed, because the alert on that takes two minutes, which pass meanwhile.
+    It begins when that stream is killed, because the alert on that takes two minutes, which pass meanwhile.
     """
     found = faults.Faults()
     with platform.run(FAULTED) as run:

@@ -38,7 +38,9 @@ class Scaled:
 
 
 def scale_a_stream(platform: Platform) -> Scaled:
-    """Let a stream read the whole topic of events with many tasks, and then nothing; watch its executors; stop it.
+    """Let a stream read the whole topic of events with many tasks, and then nothing; watch its executors.
+
+    It goes on: `remove` ends it.
 
     Raises:
         TooLongError: no executor came, or none went, in time.
@@ -73,23 +75,10 @@ def scale_a_stream(platform: Platform) -> Scaled:
             return len(pods) == 1
 
         eventually(one_is_left, "the others to go", SCALE_SECONDS, else_=lambda: state(platform))
-        found = Scaled(most, up, time.time() - platform.bucket.newest(COMMITS.format(key)), f"tables/{key}")
-        stop(platform, key)
     except BaseException:
         remove(platform)
         raise
-    return found
-
-
-def stop(platform: Platform, key: str) -> None:
-    """Ask the stream to stop, and wait for its driver's good end: a driver that goes otherwise is an alert."""
-    platform.bucket.write(f"control/{key}/stop", b"")
-
-    def ended() -> bool:
-        drivers = platform.pods("streams", "spark-role=driver", f"app.kubernetes.io/name={NAME}")
-        return [pod["status"].get("phase") for pod in drivers] == ["Succeeded"]
-
-    eventually(ended, "the driver's good end", SCALE_SECONDS)
+    return Scaled(most, up, time.time() - platform.bucket.newest(COMMITS.format(key)), f"tables/{key}")
 
 
 def remove(platform: Platform) -> None:

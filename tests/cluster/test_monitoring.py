@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.cluster import doomed, rare
+from tests.cluster import rare
 from tests.cluster.panels import PANELS, panels_in
 from tests.cluster.waiting import eventually
 from tests.monitoring.exposition import monitored_labels
@@ -91,7 +91,7 @@ def fires(platform, chosen, since):
 
 
 def test_a_killed_stream_is_noticed(platform, killed_stream):
-    states = fires(platform, f'alertname="StreamStopped", application="{doomed.NAME}"', killed_stream.at)
+    states = fires(platform, f'alertname="StreamStopped", application="{killed_stream.name}"', killed_stream.at)
     assert states["pending"] <= states["firing"]
     # `for: 2m`, after Prometheus has seen that the driver is gone and evaluated its rules.
     assert states["firing"] - killed_stream.at < 300
@@ -103,6 +103,6 @@ def test_its_end_counts_as_a_failure(platform, killed_stream):
 
 def test_no_other_stream_is_said_to_have_stopped(platform, killed_stream):
     """In the three minutes after: later the driver of another is killed, perhaps for so long that it is true of it."""
-    chosen = f'alertname="StreamStopped", alertstate="firing", application!="{doomed.NAME}"'
+    chosen = f'alertname="StreamStopped", alertstate="firing", application!="{killed_stream.name}"'
     found = platform.prometheus.ask("query", query=f"ALERTS{{{chosen}}}[3m]", time=str(killed_stream.at + 180))
     assert not found["result"]

@@ -1,16 +1,20 @@
-"""The commands of Airflow's two Jobs, as the values have them, run by the real Airflow on a database of its own."""
+"""The commands of Airflow's two Jobs and of its probes, as the values have them, with a real Airflow."""
 
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 
 from embedded.paths import REPOSITORY
+from embedded.ports import accepts_connections, free_port
 
 pytestmark = pytest.mark.embedded
 
@@ -19,10 +23,10 @@ ADMIN_PASSWORD = "it has 'quotes', \"more\" and a $sign"  # noqa: S105
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory):
-    """A place for Airflow with nothing in it, and a way to run a Job's command there."""
+def environment(tmp_path_factory):
+    """A place for Airflow with nothing in it."""
     home = tmp_path_factory.mktemp("airflow")
-    environment = {
+    return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
@@ -31,6 +35,11 @@ def airflow(tmp_path_factory):
         "HOME": str(home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}/usr/bin{os.pathsep}/bin",
     }
+
+
+@pytest.fixture(scope="module")
+def airflow(environment):
+    """A way to run a Job's command there, and the database."""
 
     def run(job):
         shell, *arguments = VALUES[job]["args"]
@@ -41,7 +50,7 @@ def airflow(tmp_path_factory):
             start_new_session=True, timeout=300,
         )  # fmt: skip
 
-    return run, home / "airflow.db"
+    return run, Path(environment["AIRFLOW_HOME"]) / "airflow.db"
 
 
 def rows(database, query):
@@ -84,3 +93,56 @@ def test_the_administrator_gets_the_secret_s_password_by_a_pipe_and_a_second_tim
     assert check_password_hash(hashed, ADMIN_PASSWORD)
     assert run("createUserJob").returncode == 0
     assert rows(database, query) == [(name, role, hashed)]
+
+
+@pytest.fixture(scope="module")
+def health_server(environment, migrated):
+    """What the scheduler starts in its pod, by the settings of the values, on a port of its own."""
+    settings = VALUES["config"]["scheduler"]
+    assert settings["enable_health_check"] == "True"
+    assert settings["scheduler_health_check_server_host"] == "127.0.0.1"
+    port = free_port()
+    more = {
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST": "127.0.0.1",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(port),
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "socket.gethostname",
+    }
+    command = [sys.executable, "-m", "airflow.utils.scheduler_health"]
+    process = subprocess.Popen(command, env=environment | more, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not accepts_connections(port):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def probe(kind, port):
+    """The exit status of a probe of the scheduler's, as its pod would run it."""
+    shell, *arguments = VALUES["scheduler"][kind]["command"]
+    assert "/127.0.0.1/8974" in arguments[-1]  # Airflow's default port
+    arguments[-1] = arguments[-1].replace("8974", str(port))
+    return subprocess.run(
+        [shutil.which(shell), *arguments], capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=60
+    ).returncode
+
+
+@pytest.mark.parametrize("kind", ["livenessProbe", "startupProbe"])
+def test_a_probe_of_the_scheduler_knows_whether_it_is_alive(kind, health_server, migrated):
+    _, database = migrated
+    assert probe(kind, free_port()) != 0  # nobody is there
+    assert probe(kind, health_server) != 0  # the server is there, and no scheduler
+    for age, alive in ((timedelta(), True), (timedelta(minutes=5), False)):
+        heartbeat = str(datetime.now(UTC).replace(tzinfo=None) - age)
+        with sqlite3.connect(database) as connection:
+            connection.execute("DELETE FROM job")
+            values = ("SchedulerJob", "running", socket.gethostname(), heartbeat, heartbeat)
+            columns = "job_type, state, hostname, start_date, latest_heartbeat"
+            connection.execute(f"INSERT INTO job ({columns}) VALUES (?, ?, ?, ?, ?)", values)
+        assert (probe(kind, health_server) == 0) == alive
+        with sqlite3.connect(database) as connection:
+            connection.execute("DELETE FROM job")

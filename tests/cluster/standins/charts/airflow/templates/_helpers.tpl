@@ -93,13 +93,18 @@ env:
 {{- pick . "initialDelaySeconds" "timeoutSeconds" "failureThreshold" "periodSeconds" | toYaml }}
 {{- end }}
 
-{{/* Asks the database whether the job of this host is alive. Takes its kind. */}}
+{{/* Asks the database whether the job of this host is alive, unless the probe has a command of its own. Takes its kind
+and the probe. */}}
 {{- define "airflow.jobCheck" -}}
 exec:
   command:
+    {{- with (index . 1).command }}
+    {{- toYaml . | nindent 4 }}
+    {{- else }}
     - sh
     - -c
     - |
       CONNECTION_CHECK_MAX_COUNT=0 AIRFLOW__LOGGING__LOGGING_LEVEL=ERROR exec /entrypoint \
-      airflow jobs check --job-type {{ . }} --local
+      airflow jobs check --job-type {{ index . 0 }} --local
+    {{- end }}
 {{- end }}
