@@ -17,8 +17,9 @@ ENVIRONMENT ?= kind
 CONTEXT ?= kind-millrace
 # Where test-cluster runs: local (a Kubernetes made for it, as root), kind (by Docker), existing (the cluster of CONTEXT)
 CLUSTER ?= local
-# How many processes share the tests; each takes up to 5 GiB. A file's tests stay together, in the order of the folders.
-WORKERS ?= 2
+# How many processes share the tests; each takes up to 5 GiB, and a third works while two wait. A file's tests stay
+# together, in the order of the folders.
+WORKERS ?= $(shell awk '/^MemTotal/ { print ($$2 > 18 * 2 ^ 20) ? 3 : 2 }' /proc/meminfo 2>/dev/null || echo 2)
 SHARED = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 RUN_ARGUMENTS = --from '$(FROM)' --days '$(DAYS)' --pace '$(PACE)' $(if $(RESUME),--resume)
 
@@ -77,7 +78,7 @@ logs: $(VENV)/.run ## Show the logs: make logs NAME=kafka FOLLOW=1
 clean: $(VENV)/.run ## Remove what the runs made (lists it and asks first; YES=1 does not ask)
 	@$(MILLRACE) clean $(if $(YES),--yes)
 
-test: $(VENV)/.all ## Run every test that needs no cluster, on WORKERS=2 cores
+test: $(VENV)/.all ## Run every test that needs no cluster, by WORKERS=2 or 3 processes
 	@$(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGUMENTS)
 
 test-unit: $(VENV)/.all ## Run the tests that start no broker and no API server (some minutes)

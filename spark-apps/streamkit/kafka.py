@@ -21,6 +21,16 @@ COMPRESSION = "zstd"
 """Of what is written, as in Millrace's topics (docs/decisions/0016): a broker keeps such batches as they come."""
 
 
+CONNECTING = {
+    "kafka.socket.connection.setup.timeout.ms": "3000",
+    "kafka.socket.connection.setup.timeout.max.ms": "5000",
+}
+"""How long a broker's address may be silent (Kafka's defaults: 10 s, then up to 30 s).
+
+A pod that is gone is silent. Whoever waits for it meanwhile misses that another one has taken its place.
+"""
+
+
 class KafkaError(RuntimeError):
     """Kafka cannot be asked, or the topic is not there; the message is one sentence that says what to do."""
 
@@ -35,7 +45,7 @@ def kafka_options(endpoint: SourceSettings | KafkaSinkSettings) -> dict[str, str
     if isinstance(endpoint, KafkaSinkSettings):
         sink = {"topic": endpoint.topic, "kafka.compression.type": COMPRESSION}
     security = {f"kafka.{name}": value for name, value in security_properties(endpoint.security).items()}
-    return {"kafka.bootstrap.servers": endpoint.bootstrap_servers, **sink, **security, **options}
+    return {"kafka.bootstrap.servers": endpoint.bootstrap_servers, **CONNECTING, **sink, **security, **options}
 
 
 def security_properties(security: KafkaSecuritySettings) -> dict[str, str]:
