@@ -40,8 +40,8 @@ __all__ = [
 FOLDER = Path(__file__).parent
 # Some 70 s of events.
 HEALTHY = Options(date(2013, 1, 1), days=3, pace=3600)
-# Events come all the time, for more than six minutes: as long as driver and faults take, one after the other.
-FAULTED = Options(date(2013, 1, 8), days=1, pace=230)
+# Events come all the time, for five minutes: until the last fault at least, of which those after it are read.
+FAULTED = Options(date(2013, 1, 8), days=1, pace=280)
 HEALTHY_SECONDS = 900
 FAULTED_SECONDS = 1500
 SETTLE_SECONDS = 40
