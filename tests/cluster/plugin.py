@@ -40,7 +40,7 @@ __all__ = [
 FOLDER = Path(__file__).parent
 # Some 70 s of events.
 HEALTHY = Options(date(2013, 1, 1), days=3, pace=3600)
-# Events come all the time, for five minutes: until the last fault at least, of which those after it are read.
+# Events come for five minutes: until the last fault at least, so that there is something to read after each.
 FAULTED = Options(date(2013, 1, 8), days=1, pace=280)
 HEALTHY_SECONDS = 900
 FAULTED_SECONDS = 1500

@@ -54,8 +54,7 @@ def test_what_a_killed_driver_leaves_is_gone_before_the_next_one_starts_and_afte
 ) -> None:
     monkeypatch.setenv("SPARK_SUBMIT_OPTS", "-Xss4m")
     application.start(policy="{type: OnFailure, onFailureRetries: 3, onFailureRetryInterval: 0}")
-    application.wait_for_starts(1)
-    application.kill("driver")
+    os.kill(application.wait_for_starts(1)[0], signal.SIGKILL)
     application.wait_for_starts(2)
     application.target.stop_application("sample", timeout=10)
     places = [line.split(" ", 2) for line in (tmp_path / "scratch").read_text().splitlines()]
