@@ -63,7 +63,7 @@ def test_sizes_and_times(store: Store, capsys: pytest.CaptureFixture[str]) -> No
         lines.append(f"{image:10} {sizes.get(image, 0):9.0f}  {store.seconds.get(image, 0):12.0f}")
     with capsys.disabled():
         sys.stdout.write("\n".join([*lines, ""]))
-    # Of what is in them today, and a third: a build tool or the bundle of AWS's SDK would be more.
+    # Of what is in them today, and a little: a build tool or the bundle of AWS's SDK would be more.
     assert sizes["spark"] < 1250
     assert sizes["airflow"] < 1500
     assert sizes["ingest"] < 500
