@@ -54,10 +54,6 @@ class Bucket:
         names = [name.rpartition("/")[2] for name in self.names(COMMITS, patience)]
         return max((int(name) for name in names if name.isdecimal()), default=-1)
 
-    def write(self, name: str, content: bytes) -> None:
-        """Make an object, or put it in the place of the one that is there. Raises NoWayError."""
-        self._line.ask(lambda url: self._client(url).put_object(Bucket=NAME, Key=name, Body=content))
-
     def newest(self, prefix: str) -> float:
         """Return when the last of the objects that begin so was written, in seconds since 1970. Raises NoWayError."""
         return max(found["LastModified"].timestamp() for found in self._objects(prefix))

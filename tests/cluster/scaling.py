@@ -75,10 +75,10 @@ def scale_a_stream(platform: Platform) -> Scaled:
             return len(pods) == 1
 
         eventually(one_is_left, "the others to go", SCALE_SECONDS, else_=lambda: state(platform))
+        return Scaled(most, up, time.time() - platform.bucket.newest(COMMITS.format(key)), f"tables/{key}")
     except BaseException:
         remove(platform)
         raise
-    return Scaled(most, up, time.time() - platform.bucket.newest(COMMITS.format(key)), f"tables/{key}")
 
 
 def remove(platform: Platform) -> None:

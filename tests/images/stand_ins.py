@@ -7,6 +7,17 @@ from pathlib import Path
 
 NEEDED = ("bash", "env", "dirname", "sed", "git", "mktemp", "rm", "mkdir", "mv", "chmod", "tail")
 """What the scripts call themselves."""
+EXECUTOR = {
+    "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@driver:7078",
+    "SPARK_EXECUTOR_ID": "3",
+    "SPARK_EXECUTOR_CORES": "2",
+    "SPARK_EXECUTOR_MEMORY": "1024m",
+    "SPARK_APPLICATION_ID": "spark-1",
+    "SPARK_EXECUTOR_POD_IP": "10.0.0.9",
+    "SPARK_EXECUTOR_POD_NAME": "event-windows-exec-3",
+    "SPARK_RESOURCE_PROFILE_ID": "0",
+}
+"""What Spark's scheduler tells an executor's container."""
 
 
 class StandIns:

@@ -9,22 +9,11 @@ import time
 import pytest
 
 from embedded.paths import REPOSITORY
-from tests.images.stand_ins import StandIns
+from tests.images.stand_ins import EXECUTOR, StandIns
 
 SPARK = REPOSITORY / "images" / "spark" / "entrypoint.sh"
 DECOMMISSION = REPOSITORY / "images" / "spark" / "decom.sh"
 AIRFLOW = REPOSITORY / "images" / "airflow" / "entrypoint.sh"
-
-EXECUTOR = {
-    "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@driver:7078",
-    "SPARK_EXECUTOR_ID": "3",
-    "SPARK_EXECUTOR_CORES": "2",
-    "SPARK_EXECUTOR_MEMORY": "1024m",
-    "SPARK_APPLICATION_ID": "spark-1",
-    "SPARK_EXECUTOR_POD_IP": "10.0.0.9",
-    "SPARK_EXECUTOR_POD_NAME": "event-windows-exec-3",
-    "SPARK_RESOURCE_PROFILE_ID": "0",
-}
 
 QUIETLY_SHARED = ["-XX:+UnlockDiagnosticVMOptions", "-XX:ArchiveRelocationMode=0", "-Xlog:cds*=off"]
 

@@ -15,6 +15,7 @@ from embedded.versions import versions
 from tests.go_tools import go_tool
 from tests.images.builder import Container, Store
 from tests.images.dockerfiles import IMAGES, VERSION, name_of
+from tests.images.stand_ins import EXECUTOR
 
 # The first test builds: about four minutes on two cores, and twice that on a busy machine.
 pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
@@ -230,15 +231,9 @@ def test_spark_runs_a_driver_from_the_class_archive(spark: Container, tmp_path: 
 def test_spark_s_executor_starts_from_the_class_archive(spark: Container) -> None:
     """It finds no driver, and has loaded what it needs to look for one by then."""
     log = "/tmp/executor-classes"
-    executor = {
+    executor = EXECUTOR | {
         "SPARK_DRIVER_URL": "spark://CoarseGrainedScheduler@127.0.0.1:1",
-        "SPARK_EXECUTOR_ID": "1",
-        "SPARK_EXECUTOR_CORES": "1",
-        "SPARK_EXECUTOR_MEMORY": "512m",
-        "SPARK_APPLICATION_ID": "none",
         "SPARK_EXECUTOR_POD_IP": "127.0.0.1",
-        "SPARK_EXECUTOR_POD_NAME": "none",
-        "SPARK_RESOURCE_PROFILE_ID": "0",
         "SPARK_JAVA_OPT_0": QUICK_START,
         "SPARK_JAVA_OPT_1": f"-Xlog:class+load:file={log}",
     }
