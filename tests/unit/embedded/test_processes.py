@@ -26,9 +26,13 @@ def zombie() -> Iterator[psutil.Process]:
 @pytest.fixture
 def broker() -> Iterator[psutil.Process]:
     """A process that looks like Kafka's, younger than the zombie."""
+    program = "import sys; print(flush=True); sys.stdin.read()"
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()", "kafka.Kafka"], stdin=subprocess.PIPE
+        [sys.executable, "-c", program, "kafka.Kafka"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+    # Linux lets Popen return some moments before the new program's command line can be read.
+    assert process.stdout is not None
+    process.stdout.readline()
     yield psutil.Process(process.pid)
     process.communicate()
 
