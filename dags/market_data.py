@@ -23,6 +23,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from millrace.callbacks import announce_deadline, announce_failure, announce_retry, announce_success
 from millrace.config import retry_delay
+from millrace.intervals import interval_end
 
 GRACE = timedelta(seconds=30)
 
@@ -36,6 +37,7 @@ with DAG(
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=1),
     tags=["market-data", "kafka", "delta"],
+    user_defined_macros={"interval_end": interval_end},
     params={
         "bar_minutes": Param(5, enum=[1, 5, 15], description="Length of a bar."),
         "freshness_minutes": Param(
@@ -68,7 +70,7 @@ with DAG(
 
     wait_for_stragglers = DateTimeSensorAsync(
         task_id="wait_for_stragglers",
-        target_time=f"{{{{ data_interval_end + macros.timedelta(seconds={GRACE.total_seconds():g}) }}}}",
+        target_time=f"{{{{ interval_end() + macros.timedelta(seconds={GRACE.total_seconds():g}) }}}}",
     )
 
     @task

@@ -2,12 +2,13 @@
 
 import importlib
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from millrace import callbacks
+from millrace.intervals import newest_interval
 from tests.dags.conftest import REPOSITORY
 
 ORDER = {
@@ -78,3 +79,26 @@ def test_each_run_has_an_interval_of_its_own(name: str) -> None:
     )
     assert interval.end - interval.start == length
     assert interval.end <= pendulum.datetime(2026, 1, 2, 6, 10)
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone"),
+    [(expression, "UTC") for expression, _ in SCHEDULES.values()]
+    + [("30 8 * * 1-5", "America/New_York"), ("0 2 * * *", "Europe/Berlin")],
+)
+@pytest.mark.parametrize(
+    "moment",
+    ["2026-01-02 06:10", "2026-01-02 06:00", "2026-01-02 05:59:59.999999", "2026-03-29 00:30", "2026-03-30 04:00"],
+)
+def test_a_run_without_a_logical_date_gets_the_interval_that_airflow_would_infer(
+    expression: str, timezone: str, moment: str
+) -> None:
+    """At, before and after an interval's end; in a zone whose clocks change."""
+    import pendulum
+    from airflow.sdk import CronDataIntervalTimetable
+    from airflow.serialization.encoders import coerce_to_core_timetable
+
+    run_after = pendulum.instance(datetime.fromisoformat(moment).replace(tzinfo=UTC))
+    timetable = coerce_to_core_timetable(CronDataIntervalTimetable(expression, timezone=timezone))
+    inferred = timetable.infer_manual_data_interval(run_after=run_after)
+    assert newest_interval(expression, timezone, run_after) == (inferred.start, inferred.end)
