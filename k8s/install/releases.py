@@ -73,6 +73,17 @@ class Release:
             for namespace, names in self.needs.secrets.items()
         }
 
+    @property
+    def needed_releases(self) -> set[str]:
+        """The names of the releases that bring what it needs."""
+        found = {bringer("definition", name) for name in self.needs.definitions}
+        found |= {
+            bringer("configmap", name, namespace)
+            for namespace, names in self.needs.config_maps.items()
+            for name in names
+        }
+        return {name for name in found if name is not None}
+
     def chart_arguments(self, charts: Path | None = None) -> list[str]:
         """What tells helm which chart to take: that of its registry, or the folder of its name in `charts`."""
         if charts and self.version is not None:

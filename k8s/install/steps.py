@@ -41,18 +41,25 @@ class Sources:
 def install_steps(
     cluster: Cluster, environment: str, only: str | None = None, sources: Sources = Sources()
 ) -> list[Step]:
-    """All steps from an empty cluster to a running platform; or those of one release alone."""
+    """All steps from an empty cluster to a running platform; or those of one release alone.
+
+    A release is waited for only before the first that needs what it brings, so that the operators start side by side.
+    """
     steps: list[Step] = []
     if only is None:
         steps.append(_commands("Namespaces", [cluster.kubectl("apply", "--server-side", "--filename", NAMESPACES)]))
         steps.append(_secrets(cluster, environment))
+    starting: list[Release] = []
     for release in releases():
         if only not in (None, release.name):
             continue
+        steps += [_ready(cluster, each) for each in starting if each.name in release.needed_releases]
+        starting = [each for each in starting if each.name not in release.needed_releases]
         if only is None and release.name in WITH_CLIENTS:
             steps.append(_kafka_ca(cluster))
-        steps += _release(cluster, environment, release, sources)
-    return steps
+        steps.append(_release(cluster, environment, release, sources))
+        starting.append(release)
+    return [*steps, *(_ready(cluster, each) for each in starting)]
 
 
 def perform(steps: list[Step]) -> None:
@@ -109,9 +116,8 @@ def helm_command(cluster: Cluster, environment: str, release: Release, sources: 
     return command
 
 
-def _release(cluster: Cluster, environment: str, release: Release, sources: Sources) -> list[Step]:
-    installing = helm_command(cluster, environment, release, sources)
-    commands = [installing]
+def _release(cluster: Cluster, environment: str, release: Release, sources: Sources) -> Step:
+    commands = [helm_command(cluster, environment, release, sources)]
     if release.replace:
         place = ["--namespace", release.namespace, "--ignore-not-found"]
         commands.insert(0, cluster.kubectl("delete", "job", *release.replace, *place))
@@ -120,9 +126,15 @@ def _release(cluster: Cluster, environment: str, release: Release, sources: Sour
         check_needs(cluster, release, environment)
         for command in commands:
             run(command, timeout=HELM_SECONDS)
+
+    title = f"Release {release.name}: {release.chart} {release.version or '(of this repository)'}"
+    return Step(title, tuple(map(tuple, commands)), action)
+
+
+def _ready(cluster: Cluster, release: Release) -> Step:
+    def action() -> None:
         for wait in release.waits:
             wait_for(cluster, release, wait)
 
-    title = f"Release {release.name}: {release.chart} {release.version or '(of this repository)'}"
-    waiting = [wait_command(cluster, release, wait) for wait in release.waits]
-    return [Step(title, tuple(map(tuple, commands + waiting)), action)]
+    commands = [wait_command(cluster, release, wait) for wait in release.waits]
+    return Step(f"Until release {release.name} is ready", tuple(map(tuple, commands)), action)

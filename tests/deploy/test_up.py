@@ -48,6 +48,29 @@ def test_releases_come_in_their_order(world, millrace):
     assert installed == NAMES == ["monitoring", "strimzi", "spark-operator", "millrace", "airflow"]
 
 
+def test_releases_wait_only_for_what_they_need(world, millrace):
+    """The operators start side by side; the chart waits for all three, Airflow for the chart."""
+    millrace("up")
+    calls = world.calls()
+
+    def sent(name):
+        return next(n for n, line in enumerate(calls) if f" upgrade --install {name} " in line)
+
+    def waited(namespace):
+        """Where it was waited for what is in a namespace, the first time and the last."""
+        found = [
+            number
+            for number, line in enumerate(calls)
+            if re.search(r" (rollout status|wait) ", line) and f"--namespace {namespace} " in f"{line} "
+        ]
+        return found[0], found[-1]
+
+    operators = ("monitoring", "strimzi", "spark-operator")
+    for name in operators:
+        assert max(map(sent, operators)) < waited(name)[0] <= waited(name)[1] < sent("millrace")
+    assert sent("millrace") < waited("millrace")[0] <= waited("millrace")[1] < sent("airflow") < waited("airflow")[0]
+
+
 def test_up_again_changes_nothing_that_is_there(world, millrace):
     millrace("up")
     before = world.secrets()
