@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -21,6 +22,14 @@ QUIETLY_SHARED = ["-XX:+UnlockDiagnosticVMOptions", "-XX:ArchiveRelocationMode=0
 @pytest.fixture
 def container(tmp_path):
     return StandIns(tmp_path)
+
+
+@pytest.fixture
+def real_python(container):
+    """The container has the real Python, with its packages."""
+    path = container.bin / "python"
+    path.write_text(f'#!/bin/bash\nexec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
 
 
 @pytest.fixture
@@ -251,6 +260,42 @@ def test_airflow_gives_up_with_the_databases_answer(container):
     assert "did not answer 2 times" in result.stderr
     assert "could not connect to postgresql" in result.stderr
     assert "scheduler" not in container.called()
+
+
+def test_airflow_is_not_started_to_ask_a_database_whose_address_is_known(container, real_python, tmp_path):
+    container.program("airflow")
+    # The pause between two questions is when the database comes up.
+    container.program("sleep", f"mkdir -p {tmp_path}/up")
+    address = f"sqlite:///{tmp_path}/up/metadata.db"
+    result = container.run(AIRFLOW, "scheduler", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=address)
+    assert result.returncode == 0, result.stderr
+    assert container.called() == ["sleep", "3", "airflow", "scheduler"]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("sqlite:////nowhere/at/all.db", "OperationalError: "),
+        ("postgresql://airflow:a-secret@127.0.0.1:1/airflow", "OperationalError: "),
+        ("nonsense", "ArgumentError: "),
+        ("nonsense://airflow:a-secret@database", "NoSuchModuleError: "),
+    ],
+)
+def test_why_a_known_database_does_not_answer_is_said_without_its_password(container, real_python, address, reason):
+    container.program("airflow")
+    result = container.run(
+        AIRFLOW,
+        "scheduler",
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=address,
+        CONNECTION_CHECK_MAX_COUNT="2",
+        CONNECTION_CHECK_SLEEP_TIME="0",
+    )
+    assert result.returncode == 1
+    assert "did not answer 2 times" in result.stderr
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "a-secret" not in result.stderr
+    assert container.called() == []
 
 
 def test_probes_do_not_wait(container):
