@@ -1,23 +1,17 @@
 """Builds the images of a local cluster: ours, and those of the stand-ins. `python -m tests.cluster.images [NAME...]`.
 
 All lie in one store (tests/images/builder.py), which `make test-images` shares where MILLRACE_IMAGE_STORE names it.
-From there they go into one OCI layout, a folder in which a layer lies once however many images have it, and from the
-layout into one archive for containerd.
+From there they go into a folder from which the node takes them (layout.py).
 """
 
 import argparse
-import hashlib
-import json
 import os
 import shutil
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,6 +20,7 @@ from embedded.errors import UserError
 from embedded.java import find_java
 from embedded.paths import REPOSITORY
 from embedded.settings import load_settings
+from tests.cluster.layout import Layout
 from tests.go_tools import go_tool
 from tests.images.builder import BUILD_SECONDS, BuildError, Store, digest_of, why_not
 from tests.images.dockerfiles import IMAGES, VERSION, name_of
@@ -51,10 +46,6 @@ OPERATORS = ("operators", "postgresql-exporter")
 NAMES = (*IMAGES, *OPERATORS, "postgresql", *PROGRAMS, "pause")
 """All images, each after those that it is made from."""
 
-NAME = "io.containerd.image.name"
-REFERENCE = "org.opencontainers.image.ref.name"
-"""Annotations of an image in an index: what containerd calls it, and what buildah does."""
-
 
 def local_name(image: str) -> str:
     """The name of an image in the store."""
@@ -71,8 +62,8 @@ def store_folder() -> Path:
     return Path(os.environ.get("MILLRACE_IMAGE_STORE") or load_settings().home / "images").absolute()
 
 
-def archive(names: Sequence[str] = NAMES) -> Path:
-    """Build images, and return the archive for `ctr images import` that holds them. Skips the test where they can't be.
+def made(names: Sequence[str] = NAMES) -> Layout:
+    """Build images, and return the layout that holds them. Skips the test where they can't be built.
 
     Raises:
         BuildError: an image can't be built.
@@ -81,13 +72,26 @@ def archive(names: Sequence[str] = NAMES) -> Path:
         pytest.skip(reason)
     store = Store(store_folder(), kept=True)
     build(store, names)
-    layout = Layout(store)
     began = time.monotonic()
-    layout.update(names)
-    file = store.directory / ("images.tar" if set(names) == set(NAMES) else f"{'+'.join(names)}.tar")
-    layout.archive(names, file)
-    _report("archive", began)
-    return file
+    layout = Layout(store.directory / "layout")
+    put(store, layout, names)
+    _report("layout", began)
+    return layout
+
+
+def put(store: Store, layout: Layout, names: Sequence[str]) -> None:
+    """Put images of the store that are not in the layout into it, under the cluster's names."""
+    for name in names:
+        if layout.configuration(cluster_name(name)) == f"sha256:{store.identity(local_name(name))}":
+            continue
+        # Through a folder in buildah's own format, since into a layout it writes compressed layers only, which takes a
+        # minute for all images.
+        with tempfile.TemporaryDirectory(prefix="image-", dir=store.directory) as place:
+            store.run(
+                "buildah", "push", "--quiet", "--disable-compression", local_name(name), f"dir:{place}", seconds=600
+            )
+            layout.take(cluster_name(name), Path(place))
+    layout.sweep()
 
 
 def build(store: Store, names: Sequence[str] = NAMES) -> None:
@@ -168,118 +172,6 @@ def _link(source: Path | str, to: Path | str) -> None:
         shutil.copy(source, to)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Images as an OCI layout in the store's folder: blobs by their digests, and an index that names the images."""
-
-    store: Store
-
-    @property
-    def folder(self) -> Path:
-        """Where it is."""
-        return self.store.directory / "layout"
-
-    def update(self, names: Sequence[str] = NAMES) -> None:
-        """Write the images that are not in it as the store has them, and remove what no image in it needs."""
-        for name in names:
-            found = self._find(name)
-            image = self.store.identity(local_name(name))
-            if found is None or self._blob(found["digest"])["config"]["digest"] != f"sha256:{image}":
-                self._put(name)
-        needed = {digest for each in self._index() for digest in self._contents(each)}
-        for path in self._path("sha256").iterdir():
-            if f"sha256:{path.name}" not in needed:
-                path.unlink()
-
-    def _put(self, name: str) -> None:
-        """Take an image from the store.
-
-        By a folder in buildah's own format, since into a layout it writes compressed layers only, which takes a minute
-        for all images.
-        """
-        with tempfile.TemporaryDirectory(prefix="image-", dir=self.store.directory) as place:
-            self.store.run(
-                "buildah", "push", "--quiet", "--disable-compression", local_name(name), f"dir:{place}", seconds=600
-            )
-            manifest = (Path(place) / "manifest.json").read_bytes()
-            digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-            described = json.loads(manifest)
-            self._path("sha256").mkdir(parents=True, exist_ok=True)
-            for each in (described["config"], *described["layers"]):
-                (Path(place) / each["digest"].partition(":")[2]).rename(self._path(each["digest"]))
-        self._path(digest).write_bytes(manifest)
-        entry = {"mediaType": described["mediaType"], "digest": digest, "size": len(manifest)}
-        others = [each for each in self._index() if each["annotations"][NAME] != cluster_name(name)]
-        entries = [*others, {**entry, "annotations": {NAME: cluster_name(name), REFERENCE: VERSION}}]
-        (self.folder / "index.json").write_bytes(_index_of(entries))
-
-    def archive(self, names: Sequence[str], file: Path) -> bool:
-        """Write images as one archive, unless the file holds just these. Returns whether it was written."""
-        # The index first, so that the file says at its start what it holds.
-        start = _member("index.json", _index_of([self._entry(name) for name in names]))
-        if file.exists():
-            with file.open("rb") as present:
-                if present.read(len(start)) == start:
-                    return False
-        incomplete = file.with_name(f"incomplete-{file.name}")
-        with incomplete.open("wb") as to:
-            to.write(start + _member("oci-layout", b'{"imageLayoutVersion": "1.0.0"}'))
-            for digest in sorted({digest for name in names for digest in self._contents(self._entry(name))}):
-                with self._path(digest).open("rb") as content:
-                    size = content.seek(0, os.SEEK_END)
-                    content.seek(0)
-                    to.write(_header(f"blobs/{digest.replace(':', '/')}", size))
-                    # In larger pieces than tarfile's, which takes several times as long.
-                    shutil.copyfileobj(content, to, 2**20)
-                    to.write(_padding(size))
-            to.write(bytes(2 * tarfile.BLOCKSIZE))
-        incomplete.rename(file)
-        return True
-
-    def _path(self, digest: str) -> Path:
-        return self.folder / "blobs" / digest.replace(":", "/")
-
-    def _index(self) -> list[dict[str, Any]]:
-        file = self.folder / "index.json"
-        return json.loads(file.read_bytes())["manifests"] if file.exists() else []
-
-    def _find(self, name: str) -> dict[str, Any] | None:
-        found = [each for each in self._index() if each["annotations"][NAME] == cluster_name(name)]
-        return found[0] if found else None
-
-    def _entry(self, name: str) -> dict[str, Any]:
-        found = self._find(name)
-        if found is None:
-            raise BuildError(f"{self.folder} has no image {name}: `python -m tests.cluster.images {name}` builds it")
-        return found
-
-    def _blob(self, digest: str) -> dict[str, Any]:
-        return json.loads(self._path(digest).read_bytes())
-
-    def _contents(self, entry: dict[str, Any]) -> list[str]:
-        """The digests of everything that an image consists of."""
-        manifest = self._blob(entry["digest"])
-        return [entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])]
-
-
-def _index_of(entries: Sequence[dict[str, Any]]) -> bytes:
-    return json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
-
-
-def _member(name: str, content: bytes) -> bytes:
-    return _header(name, len(content)) + content + _padding(len(content))
-
-
-def _header(name: str, size: int) -> bytes:
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    return entry.tobuf()
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build images and hand them on, as the command line says. Returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -291,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if unknown := set(names) - set(NAMES):
             raise UserError(f"there is no image {sorted(unknown)[0]}: take of {', '.join(NAMES)}", 2)
-        sys.stdout.write(f"{archive(names)}\n")
+        sys.stdout.write(f"{made(names).folder}\n")
     except UserError as error:
         sys.stderr.write(f"images: {error}\n")
         return error.exit_code

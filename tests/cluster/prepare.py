@@ -5,19 +5,19 @@ What tests of the images need beside, syft, is built last.
 
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from embedded.errors import UserError
-from tests.cluster.images import archive
+from tests.cluster.images import made
+from tests.cluster.layout import Layout
 from tests.cluster.local.node import prepare_programs, why_not
 from tests.go_tools import go_tool
 from tests.images.builder import BuildError
 
 
-def prepare() -> Path:
-    """Build the node's programs and the images; return the archive of images. What is built already takes seconds.
+def prepare() -> Layout:
+    """Build the node's programs and the images; return where the images are. What is built already takes seconds.
 
     Raises:
         BuildError: an image can't be built.
@@ -25,7 +25,7 @@ def prepare() -> Path:
     began = time.monotonic()
     prepare_programs()
     sys.stdout.write(f"{'programs':28} {time.monotonic() - began:6.1f} s\n")
-    return archive()
+    return made()
 
 
 def main() -> int:

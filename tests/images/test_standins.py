@@ -1,8 +1,7 @@
-"""Images of tests/cluster without a cluster: PostgreSQL's first start, what operators find, and the archive."""
+"""Images of tests/cluster without a cluster: PostgreSQL's first start, what operators find, and the layout."""
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from embedded.ports import free_port
 from embedded.versions import versions
 from tests.charts.gateway import environment
 from tests.charts.render import by_name, render_chart, workloads
-from tests.cluster.images import Layout, build, cluster_name, local_name
+from tests.cluster.images import build, cluster_name, local_name, put
+from tests.cluster.layout import Layout
 from tests.images.builder import Container, Store
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(2400)]
@@ -107,29 +107,23 @@ def test_operators_have_python_java_kafka_and_spark(operators: Container) -> Non
     assert f"version {versions()['spark']['version']}" in version.stdout + version.stderr
 
 
-def test_the_archive_holds_every_layer_once_under_the_clusters_names(store: Store, tmp_path: Path) -> None:
+def test_images_that_share_layers_share_them_in_the_layout(store: Store, tmp_path: Path) -> None:
     names = ["pause", "postgresql"]
     build(store, names)
-    layout, file = Layout(store), tmp_path / "images.tar"
-    layout.update(names)
-    assert layout.archive(names, file)
-    with tarfile.open(file) as archive:
-        members = archive.getnames()
-        contents = {name: archive.extractfile(name).read() for name in members}  # type: ignore[union-attr]
-    assert len(set(members)) == len(members)
-    for name in members:
-        if name.startswith("blobs/"):
-            assert hashlib.sha256(contents[name]).hexdigest() == name.removeprefix("blobs/sha256/")
-    entries = json.loads(contents["index.json"])["manifests"]
-    assert [each["annotations"]["io.containerd.image.name"] for each in entries] == [
-        cluster_name(each) for each in names
-    ]
+    layout = Layout(tmp_path / "layout")
+    put(store, layout, names)
+    assert layout.names == {cluster_name(name) for name in names}
     layers = []
-    for entry in entries:
-        manifest = json.loads(contents[f"blobs/{entry['digest'].replace(':', '/')}"])
-        layers.append([layer["digest"] for layer in manifest["layers"]])
+    for name in names:
+        assert layout.configuration(cluster_name(name)) == f"sha256:{store.identity(local_name(name))}"
+        manifest = json.loads(layout.path(layout.find(cluster_name(name))["digest"]).read_bytes())  # type: ignore[index]
         assert all(layer["mediaType"].endswith(".tar") for layer in manifest["layers"])
-        assert all(f"blobs/{digest.replace(':', '/')}" in members for digest in layers[-1])
+        layers.append([layer["digest"] for layer in manifest["layers"]])
     assert layers[0][0] == layers[1][0]
-    assert not layout.archive(names, file)
-    assert layout.archive(names[:1], file)
+    parts = {path: path.stat().st_mtime_ns for path in (layout.folder / "blobs" / "sha256").iterdir()}
+    assert len(parts) == 4 + len({*layers[0], *layers[1]})
+    for path in parts:
+        with path.open("rb") as file:
+            assert hashlib.file_digest(file, "sha256").hexdigest() == path.name
+    put(store, layout, names)
+    assert {path: path.stat().st_mtime_ns for path in parts} == parts  # what is there is not pushed again

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 from tests.cluster.definitions import all_definitions
+from tests.cluster.images import store_folder
+from tests.cluster.layout import Layout
 from tests.cluster.local.node import Node, local_node, prepare_programs, why_not
 
 
 def main() -> int:
     """Start, say how to get in, wait for the end."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.local", description=__doc__)
-    parser.add_argument("--image", type=Path, action="append", default=[], help="an archive of images to load")
+    parser.add_argument("--images", action="store_true", help="with the images that tests.cluster.images has built")
     parser.add_argument("--enter", type=Path, help="write a script that runs a command in the cluster's network there")
     parser.add_argument("--bare", action="store_true", help="without the definitions of the operators' kinds")
     options = parser.parse_args()
@@ -36,8 +38,8 @@ def keep(options: argparse.Namespace) -> None:
     definitions = [] if options.bare else all_definitions()
     prepare_programs()
     with local_node() as node:
-        for archive in options.image:
-            node.load(archive)
+        if options.images:
+            node.load(Layout(store_folder() / "layout"))
         if definitions:
             node.define(definitions)
         script = options.enter or node.folder / "enter"

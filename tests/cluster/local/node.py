@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +19,11 @@ from pathlib import Path
 import yaml
 
 from embedded.paths import REPOSITORY
+from tests.cluster.layout import Layout
 from tests.cluster.local import groups, manifests, settings
 from tests.cluster.local.namespaces import Namespaces
 from tests.cluster.local.processes import InsideProcess
+from tests.cluster.local.registry import serving
 from tests.go_tools import go_tool
 from tests.kubernetes.plane import ControlPlane
 from tests.kubernetes.programs import program
@@ -28,6 +31,8 @@ from tests.kubernetes.programs import program
 PLACE = Path("/var/tmp")
 PREFIX = "millrace-cluster-"
 LOAD_SECONDS = 600
+PULLS = 2
+"""Images that are unpacked at the same time."""
 HOST_PROGRAMS = {
     "unshare": "util-linux",
     "ip": "iproute2",
@@ -211,11 +216,23 @@ class Node(ControlPlane):
         conditions = {each["type"]: each["status"] for each in node["status"].get("conditions", [])}
         return conditions.get("Ready") == "True"
 
-    def load(self, archive: Path) -> None:
-        """Load images from an archive. Raises RuntimeError if they can't be."""
-        result = self._ctr("--namespace=k8s.io", "images", "import", str(archive))
-        if result.returncode:
-            raise RuntimeError(f"{archive} can't be loaded: {result.stderr.strip()}")
+    def load(self, layout: Layout) -> None:
+        """Have containerd pull all images of a layout. Raises RuntimeError if it can't.
+
+        From a registry of this process's own, which hands out little more than their descriptions: the layers are put
+        into containerd's folder under another name, and what is there already it neither asks for nor reads.
+        """
+        content = self.folder / "containerd" / "io.containerd.content.v1.content" / "blobs"
+        layout.link(content)
+        hosts = self.folder / "hosts" / "docker.io"
+        hosts.mkdir(parents=True)
+        with serving(layout) as address, ThreadPoolExecutor(PULLS) as pool:
+            (hosts / "hosts.toml").write_text(f'server = "{address}"\n')
+            pull = ["--namespace=k8s.io", "images", "pull", f"--hosts-dir={hosts.parent}"]
+            names = sorted(layout.names)
+            for name, result in zip(names, pool.map(lambda name: self._ctr(*pull, name), names), strict=True):
+                if result.returncode:
+                    raise RuntimeError(f"{name} can't be pulled from {layout.folder}: {result.stderr.strip()}")
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
