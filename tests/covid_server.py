@@ -68,8 +68,8 @@ class Dashboard:
 
 
 @contextlib.contextmanager
-def covid_server() -> Iterator[Dashboard]:
-    """Start the server on a free loopback port; end it in the end."""
+def covid_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[Dashboard]:
+    """Start the server, by default on a free loopback port; end it in the end."""
     dashboard = Dashboard()
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,7 +95,7 @@ def covid_server() -> Iterator[Dashboard]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+    with ThreadingHTTPServer((host, port), Handler) as http:
         dashboard.url = f"http://127.0.0.1:{http.server_address[1]}"
         thread = threading.Thread(target=http.serve_forever, daemon=True)
         thread.start()

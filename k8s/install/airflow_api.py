@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 from k8s.install.errors import UserError
@@ -83,7 +84,7 @@ class Airflow:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=TIMEOUT_SECONDS) as response:
-                return json.load(response)
+                return None if response.status == HTTPStatus.NO_CONTENT else json.load(response)
         except urllib.error.HTTPError as error:
             if error.code >= 500:
                 raise AirflowUnreachableError(f"HTTP {error.code}") from None

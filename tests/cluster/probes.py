@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.cluster.interface import Cluster
+from tests.images.dockerfiles import VERSION
 
-IMAGE = "millrace/ingest:0.1.0"
+IMAGE = f"millrace/ingest:{VERSION}"
 PURPOSE = {"millrace.test/probe": "true"}
 
 BROKER = "millrace-kafka-bootstrap.millrace.svc:9093"
@@ -32,24 +33,30 @@ with ThreadPoolExecutor() as pool:
 
 @dataclass(frozen=True)
 class Probe:
-    """A pod that does nothing by itself."""
+    """A pod that does nothing by itself, unless it is given a command."""
 
     name: str
     namespace: str
     labels: dict[str, str] = field(default_factory=dict, hash=False)
     kafka_user: str = ""
     """Whose password it gets."""
+    image: str = IMAGE
+    command: tuple[str, ...] = ("sleep", "7200")
+    ready_port: int = 0
+    """Where it listens once it is ready; 0 if it does not listen."""
 
     def manifest(self) -> dict[str, Any]:
         """Return the pod, such as Pod Security `restricted` lets in."""
         container: dict[str, Any] = {
             "name": "probe",
-            "image": IMAGE,
+            "image": self.image,
             "imagePullPolicy": "IfNotPresent",
-            "command": ["sleep", "7200"],
+            "command": list(self.command),
             "resources": {"requests": {"cpu": "1m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
+        if self.ready_port:
+            container["readinessProbe"] = {"tcpSocket": {"port": self.ready_port}, "periodSeconds": 1}
         pod: dict[str, Any] = {
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
@@ -69,6 +76,10 @@ class Probe:
             pod["volumes"] = [{"name": "kafka-ca", "secret": {"secretName": "kafka-ca"}}]
         metadata = {"name": self.name, "namespace": self.namespace, "labels": {**PURPOSE, **self.labels}}
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+    def wait(self, cluster: Cluster) -> None:
+        """Wait until it is ready."""
+        cluster.kubectl("wait", "pod", self.name, "--for=condition=Ready", "--timeout=120s", namespace=self.namespace)
 
     def run(self, cluster: Cluster, code: str, *arguments: str) -> Any:
         """Run Python in it; return the JSON that it prints. Raises RuntimeError if it fails."""
@@ -97,7 +108,7 @@ def start_probes(cluster: Cluster) -> None:
     stop_probes(cluster)
     cluster.kubectl("create", "--filename=-", given=[probe.manifest() for probe in PROBES])
     for probe in PROBES:
-        cluster.kubectl("wait", "pod", probe.name, "--for=condition=Ready", "--timeout=120s", namespace=probe.namespace)
+        probe.wait(cluster)
 
 
 def stop_probes(cluster: Cluster) -> None:

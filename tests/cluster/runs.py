@@ -26,20 +26,36 @@ DEFERRED = ("start_streaming", "monitor_pipeline")
 POLL_SECONDS = 1.0
 
 
+class FullAirflow(Airflow):
+    """More of Airflow's API than the installation needs."""
+
+    def pause(self, dag_id: str) -> None:
+        """Have the scheduler start no more runs of a DAG."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": True})
+
+    def add_connection(self, connection_id: str, kind: str, host: str) -> None:
+        """Add a connection."""
+        self._call("POST", "/api/v2/connections", {"connection_id": connection_id, "conn_type": kind, "host": host})
+
+    def remove_connection(self, connection_id: str) -> None:
+        """Remove a connection."""
+        self._call("DELETE", f"/api/v2/connections/{connection_id}")
+
+
 class AirflowLine:
     """Airflow's API as its administrator, by a port of this machine."""
 
     def __init__(self, cluster: Cluster, password: str) -> None:
         self._line = Line(cluster, "airflow", "service/airflow-api-server", 8080)
         self._password = password
-        self._known: tuple[str, Airflow] | None = None
+        self._known: tuple[str, FullAirflow] | None = None
 
-    def ask(self, question: Callable[[Airflow], T]) -> T:
+    def ask(self, question: Callable[[FullAirflow], T]) -> T:
         """Return what `question` makes of Airflow. Raises NoWayError, and UserError where Airflow refuses."""
 
         def by(url: str) -> T:
             if self._known is None or self._known[0] != url:
-                self._known = (url, Airflow(url, "admin", self._password))
+                self._known = (url, FullAirflow(url, "admin", self._password))
             return question(self._known[1])
 
         return self._line.ask(by)

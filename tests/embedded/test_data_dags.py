@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from confluent_kafka import Producer
 
 from embedded.broker import Broker
 from ingest import contracts
@@ -17,6 +16,7 @@ from millrace import kafka, records, tables
 from tests.covid_server import CASES, DEATHS, covid_server
 from tests.dags.conftest import REPOSITORY, airflow_database, run_python
 from tests.notification_servers import Servers, notification_servers
+from tests.trades import send_trades
 
 __all__ = ["airflow_database"]  # a fixture of another folder
 pytestmark = pytest.mark.embedded
@@ -76,27 +76,6 @@ def run(environment: dict[str, str], *runs: tuple[str, datetime, dict[str, Any]]
     ]
 
 
-def send_prices(config: dict[str, Any]) -> None:
-    """A trade each second of the quarter before the hour, sent when it happened; the first one twice."""
-    producer = Producer(config)
-    for number in [0, *range(900)]:
-        at = HOUR - timedelta(minutes=15) + timedelta(seconds=number)
-        message = {
-            "schema_version": 1,
-            "event_id": f"e{number}",
-            "event_type": "trade",
-            "event_time": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "source": "binance",
-            "symbol": "BTC/USDT",
-            "price": 100.0 + number % 300,
-            "quantity": 2.0,
-            "side": "buy",
-        }
-        value = contracts.load("market-data").encode(message)
-        producer.produce("market-data", value, "BTC/USDT", timestamp=int(at.timestamp() * 1000))
-    assert producer.flush(30) == 0
-
-
 def messages(config: dict[str, Any], topic: str) -> list[dict[str, Any]]:
     return [contracts.read(topic, record.value(), as_version=1) for record in records.read_topic(config, topic)]
 
@@ -106,7 +85,8 @@ def test_prices_become_bars_and_their_quality_is_checked(
 ) -> None:
     environment, config = place
     monkeypatch.setenv("MILLRACE_STORAGE", environment["MILLRACE_STORAGE"])
-    send_prices(config)
+    # A trade each second of the quarter before the hour; the first one twice.
+    assert send_trades(config, HOUR - timedelta(minutes=15), [0, *range(900)]) == 0
     # The last run is a day later: what was fresh is stale by then.
     found = run(
         environment,
