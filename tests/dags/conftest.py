@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.go_tools import built_once
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -42,19 +44,23 @@ def run_python(code: str, environment: dict[str, str], *arguments: str) -> str:
 def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of an Airflow with a migrated SQLite database and the pools of the repository."""
     environment = clean_environment(tmp_path_factory.mktemp("airflow"))
-    shutil.copy(_migrated(tmp_path_factory.getbasetemp() / "migrated"), environment["AIRFLOW_HOME"])
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # which all workers share
+    shutil.copy(_migrated(place / "migrated"), environment["AIRFLOW_HOME"])
     return environment
 
 
 def _migrated(home: Path) -> Path:
     """Return a database to copy: a migration takes longer than most tests, and each package of tests has its own."""
-    database = home / "airflow.db"
-    if not database.exists():
-        environment = clean_environment(home)
-        for arguments in (["db", "migrate"], ["pools", "import", str(REPOSITORY / "dags" / "pools.json")]):
-            command = [sys.executable, "-m", "airflow", *arguments]
-            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-    return database
+    with built_once(home):
+        if not (home / "ready").exists():
+            environment = clean_environment(home)
+            for arguments in (["db", "migrate"], ["pools", "import", str(REPOSITORY / "dags" / "pools.json")]):
+                command = [sys.executable, "-m", "airflow", *arguments]
+                subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
+            (home / "ready").touch()
+    return home / "airflow.db"
 
 
 def only(dag_file: str, folder: Path, environment: dict[str, str]) -> dict[str, str]:
