@@ -1,6 +1,7 @@
 """The local node leaves nothing behind: not when it is asked to end, and not when whoever made it is killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from embedded.paths import REPOSITORY
 from tests.cluster.local import groups
 from tests.cluster.local.namespaces import MACHINE
-from tests.cluster.local.node import PLACE, PREFIX, remove_leftovers, why_not
+from tests.cluster.local.node import PREFIX, remove_leftovers, why_not
 
 START_SECONDS = 300
 END_SECONDS = 60
@@ -23,15 +24,11 @@ pytestmark = [
 ]
 
 
-def folders() -> set[Path]:
-    return set(PLACE.glob(f"{PREFIX}*"))
-
-
 class Started:
     """A node of its own, started as a user does."""
 
     def __init__(self, log: Path) -> None:
-        before = folders()
+        self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.cluster.local", "--bare"],
@@ -41,12 +38,16 @@ class Started:
                 stdout=output,
                 stderr=output,
             )
+        self.folder = Path()
+
+    def wait(self) -> None:
+        """Wait until it says that it is ready, and with which script it can be entered."""
         deadline = time.monotonic() + START_SECONDS
-        while b"Ready." not in log.read_bytes():
-            assert self.process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
+        while not (said := re.search(r"^Ready\. (\S+)/enter ", self.log.read_text(), re.MULTILINE)):
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.2)
-        [self.folder] = folders() - before
+        self.folder = Path(said[1])
 
     def processes(self) -> list[str]:
         """Command lines of all that runs for the node."""
@@ -73,23 +74,31 @@ def outside() -> tuple[str, list[str]]:
     return links, [line for line in Path("/proc/1/mounts").read_text().splitlines() if PREFIX in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left(request: pytest.FixtureRequest, tmp_path: Path, number: signal.Signals) -> None:
+def test_nothing_is_left(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Two nodes at once, one for each way to end."""
     before = outside()
-    node = Started(tmp_path / "log")
-    request.addfinalizer(node.process.kill)
-    assert any("kubelet" in command for command in node.processes())
-    assert node.groups()
+    nodes = {}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        nodes[number] = Started(tmp_path / number.name)
+        request.addfinalizer(nodes[number].process.kill)
+    for node in nodes.values():
+        node.wait()
+        assert any("kubelet" in command for command in node.processes())
+        assert node.groups()
     assert outside() == before
-    node.process.send_signal(number)
-    node.process.wait(END_SECONDS)
-    deadline = time.monotonic() + END_SECONDS
-    while node.processes():
-        assert time.monotonic() < deadline, node.processes()
-        time.sleep(0.1)
-    if number == signal.SIGKILL:
-        # Files and empty control groups outlive a kill; whoever starts the next node removes them.
-        remove_leftovers()
-    assert not node.groups()
-    assert not node.folder.exists()
+    for number, node in nodes.items():
+        node.process.send_signal(number)
+    for node in nodes.values():
+        node.process.wait(END_SECONDS)
+        deadline = time.monotonic() + END_SECONDS
+        while node.processes():
+            assert time.monotonic() < deadline, node.processes()
+            time.sleep(0.1)
+    # What was asked to end has left nothing. Files and empty control groups outlive a kill; whoever starts the next
+    # node removes them.
+    assert not nodes[signal.SIGTERM].folder.exists()
+    assert not nodes[signal.SIGTERM].groups()
+    remove_leftovers()
+    assert not nodes[signal.SIGKILL].folder.exists()
+    assert not nodes[signal.SIGKILL].groups()
     assert outside() == before
