@@ -30,7 +30,7 @@ def program(name: str) -> Path:
 
 @cache
 def built() -> Path:
-    """Return the folder of the programs, built if it isn't there yet: 4 minutes on 2 idle cores, 130 MB."""
+    """Return the folder of the programs, built if it isn't there yet: 3 minutes on 2 idle cores, 130 MB."""
     kubernetes, tools = versions()["kubernetes"]["tested_release"], versions()["tools"]
     modules = {
         "k8s.io/kubernetes": kubernetes,
