@@ -9,14 +9,15 @@ from confluent_kafka import Producer
 from ingest import contracts
 
 
-def send_trades(config: dict[str, Any], start: datetime, seconds: Iterable[int]) -> int:
-    """Send a trade for each of these seconds after a start, as of when it happened; return how many were not sent.
+def send_trades(config: dict[str, Any], start: datetime, seconds: Iterable[int]) -> list[str]:
+    """Send a trade for each of these seconds after a start, as of when it happened; return what went wrong.
 
     Args:
         config: librdkafka's settings.
         start: in UTC.
         seconds: a second that comes twice is the same event twice.
     """
+    failed: list[str] = []
     producer = Producer(config)
     for number in seconds:
         at = start + timedelta(seconds=number)
@@ -32,5 +33,12 @@ def send_trades(config: dict[str, Any], start: datetime, seconds: Iterable[int])
             "side": "buy",
         }
         value = contracts.load("market-data").encode(message)
-        producer.produce("market-data", value, "BTC/USDT", timestamp=int(at.timestamp() * 1000))
-    return producer.flush(30)
+        producer.produce(
+            "market-data",
+            value,
+            "BTC/USDT",
+            timestamp=int(at.timestamp() * 1000),
+            on_delivery=lambda error, _: failed.append(error.str()) if error else None,
+        )
+    left = producer.flush(30)
+    return [*failed, *[f"{left} were not sent in time"][: left > 0]]

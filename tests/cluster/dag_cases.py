@@ -3,7 +3,7 @@
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from millrace import drill
 from tests import covid_server, trades
 from tests.cluster.platform import Platform
-from tests.cluster.probes import FEED, Probe, start_probes, stop_probes
+from tests.cluster.probes import Probe, running
 from tests.images.dockerfiles import VERSION
 
 
@@ -61,17 +61,18 @@ print(json.dumps(send_trades(config, datetime.fromisoformat(sys.argv[1]), range(
 QUARTER = timedelta(minutes=15)
 
 
+FEED = Probe("trades", "streams", {"app.kubernetes.io/component": "ingest"}, kafka_user="ingest")
+
+
 @contextmanager
 def with_trades(platform: Platform) -> Iterator[None]:
     """Have the topic hold a trade for each second of the last half an hour, sent by a pod that may do that."""
-    start_probes(platform.cluster)
-    try:
-        start = datetime.now(UTC).replace(microsecond=0) - 2 * QUARTER
-        left = FEED.run(platform.cluster, SEND_TRADES, start.isoformat(), str(2 * int(QUARTER.total_seconds())))
-        assert left == 0
-        yield
-    finally:
-        stop_probes(platform.cluster)
+    start = datetime.now(UTC).replace(microsecond=0) - 2 * QUARTER
+    with running(platform.cluster, FEED):
+        seconds = str(2 * int(QUARTER.total_seconds()))
+        if failed := FEED.run(platform.cluster, SEND_TRADES, start.isoformat(), seconds):
+            raise RuntimeError(f"{len(failed)} trades could not be sent: {failed[0]}")
+    yield
 
 
 DASHBOARD_PORT = 8000
@@ -121,19 +122,15 @@ LET_OUT: dict[str, Any] = {
 def with_dashboard(platform: Platform) -> Iterator[None]:
     """Have a pod speak the protocol of the API that publishes the figures, and Airflow know its address."""
     cluster, ask = platform.cluster, platform.airflow.ask
-    stop_probes(cluster)
-    cluster.kubectl("apply", "--filename=-", given=[DASHBOARD_POD.manifest(), LET_OUT])
-    try:
-        DASHBOARD_POD.wait(cluster)
-        address = cluster.get("pod", DASHBOARD_POD.name, f"--namespace={DASHBOARD_POD.namespace}")["status"]["podIP"]
+    with running(cluster, DASHBOARD_POD), ExitStack() as closing:
+        place = f"--namespace={DASHBOARD_POD.namespace}"
+        address = cluster.get("pod", DASHBOARD_POD.name, place)["status"]["podIP"]
+        cluster.kubectl("apply", "--filename=-", given=[LET_OUT])
+        name, namespace = (LET_OUT["metadata"][each] for each in ("name", "namespace"))
+        closing.callback(cluster.kubectl, "delete", "networkpolicy", name, namespace=namespace)
         ask(lambda airflow: airflow.add_connection(CONNECTION, "http", f"http://{address}:{DASHBOARD_PORT}"))
-        try:
-            yield
-        finally:
-            ask(lambda airflow: airflow.remove_connection(CONNECTION))
-    finally:
-        cluster.kubectl("delete", "networkpolicy", LET_OUT["metadata"]["name"], namespace="airflow")
-        stop_probes(cluster)
+        closing.callback(ask, lambda airflow: airflow.remove_connection(CONNECTION))
+        yield
 
 
 ALL = (

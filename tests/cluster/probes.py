@@ -1,6 +1,8 @@
 """Pods that try what they may not, from inside of the cluster, and one that may."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +103,17 @@ DRIVER = Probe("probe-driver", "streams", {"spark-role": "driver"})
 MIGRATION = Probe("probe-migration", "airflow", {"tier": "airflow", "component": "run-airflow-migrations"})
 
 PROBES = (OUTSIDER, UNLABELLED, OTHER_OF_AIRFLOW, FEED, DRIVER, MIGRATION)
+
+
+@contextmanager
+def running(cluster: Cluster, probe: Probe) -> Iterator[None]:
+    """Have one that is not among PROBES run."""
+    cluster.kubectl("create", "--filename=-", given=[probe.manifest()])
+    try:
+        probe.wait(cluster)
+        yield
+    finally:
+        cluster.kubectl("delete", "pod", probe.name, namespace=probe.namespace)
 
 
 def start_probes(cluster: Cluster) -> None:

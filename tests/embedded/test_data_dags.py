@@ -86,7 +86,7 @@ def test_prices_become_bars_and_their_quality_is_checked(
     environment, config = place
     monkeypatch.setenv("MILLRACE_STORAGE", environment["MILLRACE_STORAGE"])
     # A trade each second of the quarter before the hour; the first one twice.
-    assert send_trades(config, HOUR - timedelta(minutes=15), [0, *range(900)]) == 0
+    assert send_trades(config, HOUR - timedelta(minutes=15), [0, *range(900)]) == []
     # The last run is a day later: what was fresh is stale by then.
     found = run(
         environment,
