@@ -41,5 +41,6 @@ def send_trades(config: dict[str, Any], start: datetime, seconds: Iterable[int])
             timestamp=int(at.timestamp() * 1000),
             on_delivery=lambda error, _: failed.append(error.str()) if error else None,
         )
-    left = producer.flush(30)
-    return [*failed, *[f"{left} were not sent in time"][: left > 0]]
+    if left := producer.flush(30):
+        failed.append(f"{left} were not sent in time")
+    return failed

@@ -53,8 +53,9 @@ def install_steps(
     for release in releases():
         if only not in (None, release.name):
             continue
-        steps += [_ready(cluster, each) for each in starting if each.name in release.needed_releases]
-        starting = [each for each in starting if each.name not in release.needed_releases]
+        needed = release.needed_releases
+        steps += [_ready(cluster, each) for each in starting if each.name in needed]
+        starting = [each for each in starting if each.name not in needed]
         if only is None and release.name in WITH_CLIENTS:
             steps.append(_kafka_ca(cluster))
         steps.append(_release(cluster, environment, release, sources))

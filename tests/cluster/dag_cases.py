@@ -4,14 +4,14 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millrace import drill
 from tests import covid_server, trades
 from tests.cluster.platform import Platform
-from tests.cluster.probes import Probe, running
+from tests.cluster.probes import FEED, Probe, running
 from tests.images.dockerfiles import VERSION
 
 
@@ -61,16 +61,16 @@ print(json.dumps(send_trades(config, datetime.fromisoformat(sys.argv[1]), range(
 QUARTER = timedelta(minutes=15)
 
 
-FEED = Probe("trades", "streams", {"app.kubernetes.io/component": "ingest"}, kafka_user="ingest")
+TRADER = replace(FEED, name="trades")
 
 
 @contextmanager
 def with_trades(platform: Platform) -> Iterator[None]:
     """Have the topic hold a trade for each second of the last half an hour, sent by a pod that may do that."""
     start = datetime.now(UTC).replace(microsecond=0) - 2 * QUARTER
-    with running(platform.cluster, FEED):
+    with running(platform.cluster, TRADER):
         seconds = str(2 * int(QUARTER.total_seconds()))
-        if failed := FEED.run(platform.cluster, SEND_TRADES, start.isoformat(), seconds):
+        if failed := TRADER.run(platform.cluster, SEND_TRADES, start.isoformat(), seconds):
             raise RuntimeError(f"{len(failed)} trades could not be sent: {failed[0]}")
     yield
 
